@@ -1,0 +1,65 @@
+# make lab    set up and open the book in JupyterLab
+# make test   set up and run every test, notebooks and browser included
+# make site   build the static site into _site/
+# make serve  build the site, serve it and print its address
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
+SETUP  := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help lab test notebooks site serve bench constraints clean
+
+help:
+	@sed -n 's/^# make/  make/p' Makefile
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "attnbook needs Python 3.11 or newer; try: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# Stamps: each level of set-up runs once, and again only when a pin changes.
+$(VENV)/.lab: $(BIN)/python $(SETUP)
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.site: $(VENV)/.lab package-lock.json
+	$(PIP) -e '.[site]'
+	$(BIN)/npm ci --silent --no-audit --no-fund
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.site
+	$(PIP) -e '.[site,test]'
+	@touch $@
+
+lab: $(VENV)/.lab
+	$(BIN)/attnbook lab
+
+site: $(VENV)/.site
+	$(BIN)/attnbook site
+
+serve: $(VENV)/.site
+	$(BIN)/attnbook serve
+
+test: $(VENV)/.test
+	tools/ensure-chromium
+	$(BIN)/python -m pytest tests --ignore=tests/browser
+	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg notebooks
+	$(BIN)/attnbook site
+	$(BIN)/python -m pytest tests/browser
+
+# Run every notebook afresh and store its outputs: what nbval compares and the site shows.
+notebooks: $(VENV)/.test
+	$(BIN)/python tools/run_notebooks.py
+
+bench: $(VENV)/.test
+	$(BIN)/python benchmarks/measure.py
+
+constraints: $(VENV)/.test
+	(head -1 constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\).*/\1/') > .constraints.new
+	mv .constraints.new constraints.txt
+
+clean:
+	rm -rf $(VENV) node_modules _site .site-build
