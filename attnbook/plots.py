@@ -1,0 +1,210 @@
+"""The book's figures: one style, safe for colour-blind readers and in greyscale, on a light page and a dark one.
+
+Each function draws on `ax`, or on a figure of its own, and returns the Axes; `show` puts the figure into the
+notebook as one SVG with its description for readers who cannot see it. Ink and paper have colours of their own
+(`INK`, `PAPER`), which the site replaces by those of the page, so that a figure follows the reader's theme.
+"""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import Normalize, TwoSlopeNorm
+from matplotlib.figure import Figure
+
+INK = "#1a1c20"
+PAPER = "#fffffe"
+# Okabe and Ito's palette, darkest first so that neighbours differ in greyscale too; each line has its own dash.
+COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]
+DASHES = ["-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1)), (0, (8, 2))]
+
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": matplotlib.cycler(color=COLOURS, linestyle=DASHES),
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#8888884d",
+    "legend.frameon": False,
+    "lines.linewidth": 2,
+    "savefig.facecolor": PAPER,
+    "figure.facecolor": PAPER,
+    "axes.facecolor": "none",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "attnbook",
+    **{name: INK for name in ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")},
+}
+
+
+def figure(rows: int = 1, cols: int = 1, width: float = 5.8, height: float = 3.2, **options) -> tuple[Figure, np.ndarray]:
+    """A figure in the book's style and its array of Axes, (rows, cols); sizes in inches for the whole figure.
+
+    `options` go to `Figure.subplots` (sharex, width_ratios…).
+    """
+    with matplotlib.rc_context(STYLE):
+        fig = Figure(figsize=(width, height), layout="constrained")
+        return fig, fig.subplots(rows, cols, squeeze=False, **options)
+
+
+def heatmap(
+    array,
+    rows: Sequence[str] | None = None,
+    cols: Sequence[str] | None = None,
+    title: str = "",
+    xlabel: str = "key",
+    ylabel: str = "query",
+    signed: bool = False,
+    vmax: float | None = None,
+    numbers: bool | str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """A matrix (n_rows, n_cols) as a picture: rows down, columns across, labelled by `rows` and `cols`.
+
+    Weights (not `signed`) run from 0 to `vmax`, dark to bright; signed values are drawn around 0. Cells of NaN or
+    -inf are left blank and marked ×. `numbers` writes the values in the cells: a format such as ".2f", True for
+    ".2f", or None to decide by size. Raises ValueError if the array is not a matrix or the labels do not fit it.
+    """
+    values = _numpy(array)
+    if values.ndim != 2:
+        raise ValueError(f"array must be a matrix, (n_rows, n_cols), got shape {values.shape}")
+    for name, labels, n in (("rows", rows, values.shape[0]), ("cols", cols, values.shape[1])):
+        if labels is not None and len(labels) != n:
+            raise ValueError(f"{name} must have a label for each of the {n}, got {len(labels)}")
+    with matplotlib.rc_context(STYLE):
+        ax = _axes(ax, 1.6 + 0.5 * values.shape[1], 1.2 + 0.42 * values.shape[0])
+        finite = np.where(np.isfinite(values), values, np.nan)
+        top = vmax or float(np.nanmax(np.abs(finite), initial=0)) or 1.0
+        norm = TwoSlopeNorm(0, -top, top) if signed else Normalize(0, top)
+        image = ax.imshow(finite, cmap="PuOr_r" if signed else "cividis", norm=norm, aspect="auto")
+        ax.figure.colorbar(image, ax=ax, shrink=0.85).outline.set_visible(False)
+        _ticks(ax.xaxis, cols, values.shape[1])
+        _ticks(ax.yaxis, rows, values.shape[0])
+        if cols is not None and max(map(len, cols)) > 3:
+            ax.tick_params(axis="x", rotation=40)
+        ax.spines[:].set_visible(False)
+        ax.grid(False)
+        ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+        if numbers or (numbers is None and values.size <= 100):
+            _write_numbers(ax, image, values, numbers if isinstance(numbers, str) else ".2f")
+    return ax
+
+
+def bars(
+    values, labels: Sequence[str] | None = None, title: str = "", xlabel: str = "", ylabel: str = "", ax: Axes | None = None
+) -> Axes:
+    """One bar a value with its number on top; `values` is a vector, or {series name: vector} for groups of bars."""
+    series = {k: _numpy(v) for k, v in values.items()} if isinstance(values, Mapping) else {None: _numpy(values)}
+    n = len(next(iter(series.values())))
+    with matplotlib.rc_context(STYLE):
+        ax = _axes(ax)
+        width = 0.8 / len(series)
+        for i, (name, heights) in enumerate(series.items()):
+            at = np.arange(n) + (i - (len(series) - 1) / 2) * width
+            drawn = ax.bar(at, heights, width * 0.92, label=name, color=COLOURS[i], hatch=("", "//", "..", "xx")[i % 4],
+                           edgecolor="#ffffff", linewidth=0)
+            if n * len(series) <= 20:
+                ax.bar_label(drawn, fmt="%.2g", fontsize=8, padding=2)
+        ax.set_xticks(range(n), labels if labels is not None else [str(i) for i in range(n)])
+        ax.grid(axis="x", visible=False)
+        ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+        if None not in series:
+            ax.legend()
+    return ax
+
+
+def curve(
+    x,
+    lines: Mapping[str, Sequence[float]],
+    title: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
+    log: str = "",
+    points: tuple | None = None,
+    marker: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Lines over a shared x, {name: y}: each has its own colour and dash; "" as the only name draws no legend.
+
+    `log` is "", "x", "y" or "xy"; `points` is (x, y) of data points to draw underneath.
+    """
+    with matplotlib.rc_context(STYLE):
+        ax = _axes(ax)
+        if points is not None:
+            ax.scatter(_numpy(points[0]), _numpy(points[1]), s=26, color=INK, zorder=3, label="data")
+        for i, (name, y) in enumerate(lines.items()):
+            ax.plot(_numpy(x), _numpy(y), label=name or None, marker=marker, markersize=4,
+                    color=COLOURS[i % len(COLOURS)], linestyle=DASHES[i % len(DASHES)])
+        if "x" in log:
+            ax.set_xscale("log", base=2 if _powers_of_two(x) else 10)
+            ax.xaxis.set_major_formatter("{x:,.4g}")
+        if "y" in log:
+            ax.set_yscale("log")
+        ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+        if any(lines):
+            ax.legend()
+    return ax
+
+
+class Plot:
+    """A figure on its way into a notebook: an SVG, its description, and that description as the text form."""
+
+    def __init__(self, svg: str, alt: str):
+        self.svg, self.alt = svg, alt
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        return {"image/svg+xml": self.svg, "text/plain": f"Figure: {self.alt}"}
+
+    def __repr__(self):
+        return f"Figure: {self.alt}"
+
+
+def show(drawn: Axes | Figure, alt: str) -> Plot:
+    """The figure of `drawn` as the cell's output; `alt` says in words what it shows. Raises ValueError without it."""
+    if not alt.strip():
+        raise ValueError("alt must describe the figure for a reader who cannot see it, got an empty string")
+    fig = drawn if isinstance(drawn, Figure) else drawn.figure
+    out = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        # Without a date and with salted ids the same figure is the same text at every run.
+        FigureCanvasSVG(fig).print_svg(out, metadata={"Date": None, "Creator": None})
+    svg = out.getvalue()[out.getvalue().index("<svg"):]
+    label = alt.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.S)
+    return Plot(svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1), alt)
+
+
+def _axes(ax, width: float = 5.8, height: float = 3.2):
+    return ax if ax is not None else figure(width=min(max(width, 3.4), 7.2), height=min(max(height, 2.4), 6.4))[1][0, 0]
+
+
+def _numpy(array) -> np.ndarray:
+    return np.asarray(array.detach() if hasattr(array, "detach") else array, dtype=float)
+
+
+def _ticks(axis, labels, n):
+    axis.set_ticks(range(n) if labels is not None or n <= 16 else range(0, n, 8))
+    if labels is not None:
+        axis.set_ticklabels(labels)
+    axis.set_tick_params(length=0)
+
+
+def _write_numbers(ax, image, values, spec):
+    for (i, j), value in np.ndenumerate(values):
+        r, g, b, _ = image.cmap(image.norm(value if np.isfinite(value) else 0))
+        ink = "#ffffff" if 0.299 * r + 0.587 * g + 0.114 * b < 0.55 else "#000000"
+        text = format(value, spec).replace("-", "−") if np.isfinite(value) else "×"
+        ax.text(j, i, text, ha="center", va="center", fontsize=8, color=ink if np.isfinite(value) else INK)
+
+
+def _powers_of_two(x) -> bool:
+    values = _numpy(x)
+    return bool(len(values) > 1 and (values > 0).all() and np.allclose(np.log2(values) % 1, 0))
