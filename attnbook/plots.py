@@ -199,10 +199,15 @@ def _ticks(axis, labels, n):
 
 def _write_numbers(ax, image, values, spec):
     for (i, j), value in np.ndenumerate(values):
-        r, g, b, _ = image.cmap(image.norm(value if np.isfinite(value) else 0))
-        ink = "#ffffff" if 0.299 * r + 0.587 * g + 0.114 * b < 0.55 else "#000000"
-        text = format(value, spec).replace("-", "−") if np.isfinite(value) else "×"
+        ink = "#ffffff" if _luminance(image.cmap(image.norm(value if np.isfinite(value) else 0))) < 0.179 else "#000000"
+        text = "×" if not np.isfinite(value) else "0" if value == 0 else format(value, spec).replace("-", "−")
         ax.text(j, i, text, ha="center", va="center", fontsize=8, color=ink if np.isfinite(value) else INK)
+
+
+def _luminance(rgba) -> float:
+    """Relative luminance (WCAG 2.2): against 0.179 black and white contrast equally."""
+    rgb = np.array(rgba[:3])
+    return float(np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
 
 
 def _powers_of_two(x) -> bool:
