@@ -7,6 +7,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
+# Where to take torch from, if not from the default index, e.g. TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
 SETUP  := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
@@ -22,6 +24,8 @@ $(BIN)/python:
 
 # Stamps: each level of set-up runs once, and again only when a pin changes.
 $(VENV)/.lab: $(BIN)/python $(SETUP)
+	@echo "attnbook: setting up .venv (once; a few minutes)"
+	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) torch==2.13.0)
 	$(PIP) -e .
 	@touch $@
 

@@ -6,6 +6,7 @@ are keys; a mask says who *may* attend; a row with nothing to attend to gives ze
 """
 
 import math
+import numbers
 from typing import Any
 
 import array_api_compat
@@ -31,6 +32,9 @@ def softmax(x: Float[Array, "*shape"], axis: int = -1, temperature: float = 1.0)
     if x.shape[axis] == 0:
         return x
     wide = _widen(xp, x)
+    # A temperature that rounds to 0 or to infinity in the dtype of x would make 0/0 or inf/inf of the differences.
+    limits = xp.finfo(wide.dtype)
+    temperature = min(max(temperature, float(limits.smallest_normal)), float(limits.max))
     exps = xp.exp((wide - _finite_max(xp, wide, axis)) / temperature)
     total = xp.sum(exps, axis=axis, keepdims=True)
     return xp.astype(exps / _ones_where(xp, total == 0, total), x.dtype)
@@ -45,7 +49,7 @@ def logsumexp(x: Float[Array, "*shape"], axis: int = -1) -> Float[Array, "*reduc
     axis = _axis(x, axis)
     wide = _widen(xp, x)
     if x.shape[axis] == 0:
-        return xp.astype(xp.log(xp.sum(wide, axis=axis)), x.dtype)
+        return xp.astype(xp.sum(wide, axis=axis) - math.inf, x.dtype)
     top = _finite_max(xp, wide, axis)
     total = xp.sum(xp.exp(wide - top), axis=axis)
     # log(0) has an infinite slope: where a row is empty it is replaced before the log, so gradients stay finite.
@@ -117,15 +121,12 @@ def additive_scores(
     xp = _namespace(q=q, k=k, w_q=w_q, w_k=w_k, v_a=v_a)
     _check_matrix(q=q, k=k)
     _check_batch(q=q, k=k)
-    for name, given, want in (
-        ("w_q", w_q, (q.shape[-1], v_a.shape[-1] if v_a.ndim else None)),
-        ("w_k", w_k, (k.shape[-1], v_a.shape[-1] if v_a.ndim else None)),
-    ):
-        if v_a.ndim != 1 or tuple(given.shape) != want:
-            raise ValueError(
-                f"{name} must have shape {want} (width of its input, length of v_a), got {_shape(given)}; "
-                f"v_a must be one-dimensional, got {_shape(v_a)}"
-            )
+    if v_a.ndim != 1:
+        raise ValueError(f"v_a must have one dimension, (d_hidden,), got shape {_shape(v_a)}")
+    for name, given, width in (("w_q", w_q, q.shape[-1]), ("w_k", w_k, k.shape[-1])):
+        want = (width, v_a.shape[0])
+        if _shape(given) != want:
+            raise ValueError(f"{name} must have shape {want}, (width of its input, length of v_a), got {_shape(given)}")
     hidden = xp.tanh(xp.matmul(q, w_q)[..., :, None, :] + xp.matmul(k, w_k)[..., None, :, :])
     return xp.matmul(hidden, v_a)
 
@@ -137,7 +138,7 @@ def attention(
     mask: Bool[Array, "*#mask"] | None = None,
     scale: float | None = None,
     return_weights: bool = False,
-) -> Any:
+) -> Float[Array, "*b n_q d_v"] | tuple[Float[Array, "*b n_q d_v"], Float[Array, "*w n_q n_kv"]]:
     """softmax(Q Kᵀ / √d_k) V: scaled dot-product attention (Vaswani et al., 2017, equation 1).
 
     q (..., n_q, d_k), k (..., n_kv, d_k), v (..., n_kv, d_v), all of one floating dtype; leading dimensions
@@ -212,21 +213,20 @@ def _same_library(**arrays):
 
 
 def _number(name: str, value) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}") from None
-    if not math.isfinite(number):
-        raise ValueError(f"{name} must be finite, got {number}")
-    return number
+    # Not float(value): it would take the string "2", and cut a tensor off from its gradient.
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")
+    return float(value)
 
 
 def _axis(x, axis) -> int:
-    if isinstance(axis, bool) or not isinstance(axis, int):
+    if isinstance(axis, bool) or not isinstance(axis, numbers.Integral):
         raise TypeError(f"axis must be an integer, got {axis!r}")
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(f"axis must be one of the {x.ndim} axes of shape {_shape(x)}, got {axis}")
-    return axis % x.ndim
+    return int(axis) % x.ndim
 
 
 def _check_matrix(**arrays):
@@ -248,7 +248,7 @@ def _check_batch(**arrays):
     for name, array in rest:
         joined = _broadcast(batch, array.shape[:-2])
         if joined is None:
-            raise ValueError(f"{name} must have leading dimensions that broadcast to {batch}, got shape {_shape(array)}")
+            raise ValueError(f"{name} must have leading dimensions that broadcast to {batch}, got {_shape(array)}")
         batch = joined
 
 

@@ -21,9 +21,10 @@ def causal(n_q: int, n_kv: int | None = None, like: Array | None = None) -> Bool
     `like` is an array whose library and device the mask gets; NumPy without it.
     Raises ValueError if a length is negative or not an integer.
     """
-    n_kv = n_q if n_kv is None else n_kv
+    n_q = _length("n_q", n_q)
+    n_kv = n_q if n_kv is None else _length("n_kv", n_kv)
     xp, device = _library(like)
-    position = xp.arange(_length("n_q", n_q), device=device)[:, None] + (_length("n_kv", n_kv) - n_q)
+    position = xp.arange(n_q, device=device)[:, None] + (n_kv - n_q)
     return xp.arange(n_kv, device=device)[None, :] <= position
 
 

@@ -71,7 +71,7 @@ def heatmap(
 
     Weights (not `signed`) run from 0 to `vmax`, dark to bright; signed values are drawn around 0. Cells of NaN or
     -inf are left blank and marked ×. `numbers` writes the values in the cells: a format such as ".2f", True for
-    ".2f", or None to decide by size. Raises ValueError if the array is not a matrix or the labels do not fit it.
+    ".2f", False for none, or None to decide by size. Raises ValueError if the array is not a matrix or the labels do not fit it.
     """
     values = _numpy(array)
     if values.ndim != 2:
@@ -88,7 +88,7 @@ def heatmap(
         ax.figure.colorbar(image, ax=ax, shrink=0.85).outline.set_visible(False)
         _ticks(ax.xaxis, cols, values.shape[1])
         _ticks(ax.yaxis, rows, values.shape[0])
-        if cols is not None and max(map(len, cols)) > 3:
+        if cols is not None and 0.09 * max(map(len, cols)) > _inches(ax) / len(cols):
             ax.tick_params(axis="x", rotation=40)
         ax.spines[:].set_visible(False)
         ax.grid(False)
@@ -115,6 +115,7 @@ def bars(
                 ax.bar_label(drawn, fmt="%.2g", fontsize=8, padding=2)
         ax.set_xticks(range(n), labels if labels is not None else [str(i) for i in range(n)])
         ax.grid(axis="x", visible=False)
+        ax.margins(y=0.1)
         ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
         if None not in series:
             ax.legend()
@@ -179,11 +180,19 @@ def show(drawn: Axes | Figure, alt: str) -> Plot:
     svg = out.getvalue()[out.getvalue().index("<svg"):]
     label = alt.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.S)
+    # A hundredth of a point is finer than any screen, and half the size of a page is decimals.
+    svg = re.sub(r'(?<= )d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", " ".join(path[0].split())), svg)
+    svg = re.sub(r">\s+<", "><", svg)
     return Plot(svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1), alt)
 
 
 def _axes(ax, width: float = 5.8, height: float = 3.2):
-    return ax if ax is not None else figure(width=min(max(width, 3.4), 7.2), height=min(max(height, 2.4), 6.4))[1][0, 0]
+    return ax if ax is not None else figure(width=min(max(width, 4.2), 7.2), height=min(max(height, 2.4), 6.4))[1][0, 0]
+
+
+def _inches(ax) -> float:
+    """The width of `ax` within its figure, roughly: colour bar and margins are not laid out yet."""
+    return 0.7 * ax.get_position().width * ax.figure.get_figwidth()
 
 
 def _numpy(array) -> np.ndarray:

@@ -44,6 +44,8 @@ def test_there_are_chapters():
 def test_code_cells_are_short(path):
     long = [text(cell) for cell in code_cells(path) if text(cell).count("\n") >= 15 and "solution" not in tags(cell)]
     assert not long, f"{path.name}: longer than 15 lines:\n" + "\n---\n".join(long)
+    wide = [line for cell in code_cells(path) for line in text(cell).splitlines() if len(line) > 92]
+    assert not wide, f"{path.name}: wider than the page's column:\n" + "\n".join(wide)
 
 
 @every_notebook
@@ -121,8 +123,9 @@ def test_stored_widgets_carry_the_module_that_the_package_has(path):
         name = model["state"].get("_anywidget_id", "")
         if name.startswith("attnbook."):
             current = getattr(widgets, name.split(".")[-1])
-            assert model["state"]["_esm"] == str(current._esm), f"{path.name} is older than {name}: run `make notebooks`"
-            assert model["state"]["_css"] == str(current._css), f"{path.name} is older than {name}: run `make notebooks`"
+            stored = (model["state"]["_esm"], model["state"]["_css"])
+            fresh = stored == (str(current._esm), str(current._css))
+            assert fresh, f"{path.name} is older than {name}: run `make notebooks`"
 
 
 def test_the_readme_lists_the_chapters_of_the_book():

@@ -1,6 +1,7 @@
 """The figures: one SVG with its description, the same text at every run, wrong input named."""
 
 import re
+from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
@@ -23,7 +24,7 @@ def test_a_figure_is_the_same_text_at_every_run():
         return plots.show(plots.curve([1, 2, 4], {"a": [1, 2, 3], "b": [3, 2, 1]}, title="t"), alt="x").svg
 
     assert draw() == draw()
-    assert "<dc:date>" not in draw()
+    ElementTree.fromstring(draw())  # and it is well-formed
 
 
 def test_a_figure_carries_the_ink_and_paper_that_the_site_replaces():

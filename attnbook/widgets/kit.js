@@ -1,0 +1,896 @@
+// What every explorer shares: the arithmetic of attention, a DOM builder, controls and drawings.
+//
+// The arithmetic is attnbook.functional's, line for line (tests/browser/test_kit.py compares them), so that a
+// slider answers within a frame, with or without a kernel. In the lab this file and an explorer's own file become
+// one module (attnbook/widgets/_base.py); on the static site they are served as they are.
+// Text that comes from a reader only ever becomes a text node or an attribute's value, never HTML.
+
+// Arithmetic ---------------------------------------------------------------------------------------------------
+
+/** exp(logits / temperature), normalised; the maximum goes first, so nothing overflows. -inf throughout: zeros. */
+export function softmax(logits, { temperature = 1 } = {}) {
+  const weights = new Float64Array(logits.length);
+  let top = -Infinity;
+  for (let i = 0; i < logits.length; i++) if (logits[i] > top) top = logits[i];
+  if (top === -Infinity) return weights;
+  let total = 0;
+  for (let i = 0; i < logits.length; i++) total += weights[i] = Math.exp((logits[i] - top) / temperature);
+  for (let i = 0; i < logits.length; i++) weights[i] /= total;
+  return weights;
+}
+
+/**
+ * softmax(q kᵀ · scale / temperature) v for arrays of rows. mask[i][j] true: query i may attend to key j.
+ * Returns rows of Float64Array; `scores` are those before the mask. A query that sees nothing gets zeros.
+ */
+export function attention({ q, k, v, mask = null, scale = 1 / Math.sqrt(q[0]?.length ?? 1), temperature = 1 }) {
+  const scores = q.map((query) => Float64Array.from(k, (key) => dot(query, key) * scale));
+  const weights = scores.map((row, i) =>
+    softmax(mask ? row.map((score, j) => (mask[i][j] ? score : -Infinity)) : row, { temperature }));
+  const out = weights.map((row) => {
+    const sum = new Float64Array(v[0]?.length ?? 0);
+    row.forEach((weight, j) => {
+      if (weight !== 0) for (let c = 0; c < sum.length; c++) sum[c] += weight * v[j][c];
+    });
+    return sum;
+  });
+  return { scores, weights, out };
+}
+
+export function dot(a, b) {
+  let sum = 0;
+  for (let c = 0; c < a.length; c++) sum += a[c] * b[c];
+  return sum;
+}
+
+/** -Σ w ln w, in nats: 0 when one weight has everything, ln n when n share it equally. */
+export function entropy(weights) {
+  let sum = 0;
+  for (const weight of weights) if (weight > 0) sum -= weight * Math.log(weight);
+  return sum;
+}
+
+export function argmax(values) {
+  let best = 0;
+  for (let i = 1; i < values.length; i++) if (values[i] > values[best]) best = i;
+  return best;
+}
+
+export function clamp(x, low, high) {
+  return Math.min(high, Math.max(low, x));
+}
+
+/** A number for people: fixed decimals, a true minus sign, never "-0.00"; very large ones by powers of ten. */
+export function format(number, digits = 3) {
+  if (Number.isNaN(number)) return "not a number";
+  if (!Number.isFinite(number)) return number > 0 ? "∞" : "−∞";
+  const text = Math.abs(number) < 1e6 ? number.toFixed(digits) : number.toExponential(digits);
+  return /[1-9]/.test(text) ? text.replaceAll("-", "−") : text.replace("-", "");
+}
+
+/** All of a number's digits (up to 10 significant), as the box for exact entry shows it. */
+export function exact(number) {
+  return String(Number(number.toPrecision(10))).replaceAll("-", "−");
+}
+
+/** What a reader typed as a number, or NaN. A decimal comma and a typographic minus are understood. */
+export function parseNumber(text) {
+  const plain = text.trim().replaceAll("−", "-").replace(/^([-+]?\d*),(\d+)$/, "$1.$2");
+  return /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(plain) ? Number(plain) : NaN;
+}
+
+// The model: what Python (or, on the static page, the host) holds -------------------------------------------------
+
+/** Call back when any of these traits changes; returns the function that stops it. */
+export function bind(model, names, callback) {
+  for (const name of names) model.on(`change:${name}`, callback);
+  return () => names.forEach((name) => model.off(`change:${name}`, callback));
+}
+
+/**
+ * Set traits and save them to the kernel. ipywidgets keeps one message in flight and merges what comes meanwhile, so
+ * a drag floods nobody; to save later than setting would let the kernel's echo of an older state undo the newer one.
+ */
+export function commit(model, changes) {
+  for (const [name, value] of Object.entries(changes)) model.set(name, value);
+  model.save_changes();
+}
+
+/** `schedule()` runs `redraw` once in the next frame however often it is called; `schedule.flush()` runs it now. */
+export function onFrame(redraw) {
+  let request = 0;
+  const run = () => {
+    request = 0;
+    redraw();
+  };
+  const schedule = () => {
+    request ||= requestAnimationFrame(run);
+  };
+  schedule.flush = () => {
+    if (!request) return;
+    cancelAnimationFrame(request);
+    run();
+  };
+  schedule.cancel = () => {
+    cancelAnimationFrame(request);
+    request = 0;
+  };
+  return schedule;
+}
+
+// DOM ------------------------------------------------------------------------------------------------------------
+
+/** h("p", {class: "ab-note", onclick: f}, "text", node): strings are text nodes; null and false are left out. */
+export function h(tag, attributes, ...children) {
+  return build(document.createElement(tag), attributes, children);
+}
+
+export function svg(tag, attributes, ...children) {
+  return build(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+}
+
+function build(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes ?? {})) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2).toLowerCase(), value);
+    else setAttribute(element, name, value);
+  }
+  element.append(...children.flat(Infinity).filter((child) => child != null && child !== false));
+  return element;
+}
+
+function setAttribute(element, name, value) {
+  if (value == null || value === false) element.removeAttribute(name);
+  else element.setAttribute(name, value === true ? "" : value);
+}
+
+/** Change attributes (and with `text` the content) of a live element, touching only what differs. */
+export function patch(element, { text, ...attributes }) {
+  for (const [name, value] of Object.entries(attributes)) {
+    const present = element.getAttribute(name);
+    if (present !== (value == null || value === false ? null : value === true ? "" : String(value))) {
+      setAttribute(element, name, value);
+    }
+  }
+  if (text !== undefined && element.textContent !== text) element.textContent = text;
+  return element;
+}
+
+/** An explorer's root. JupyterLab would take arrows and Enter for itself, unless the element with the focus says no. */
+export function explorerRoot(name, label, ...children) {
+  const keep = (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true");
+  const attributes = { class: "attnbook", "data-explorer": name, "aria-label": label };
+  return h("section", { ...attributes, onfocusin: keep }, children);
+}
+
+let serial = 0;
+
+/** An id that no other element on the page has. */
+export function uniqueId(stem) {
+  return `ab-${stem}-${Math.random().toString(36).slice(2, 8)}-${++serial}`;
+}
+
+/** Tell a screen reader, politely, once the reader's hand rests. */
+export function announce(root, text) {
+  let region = root.querySelector(":scope > .ab-announce");
+  if (!region) root.append((region = h("div", { class: "ab-announce ab-hidden", "aria-live": "polite" })));
+  clearTimeout(region.timer);
+  region.timer = setTimeout(() => patch(region, { text }), 400);
+}
+
+/** Run `draw` when the element gets another width, and (if its class has ab-drawing) when the page turns dark. */
+export function onLook(element, draw) {
+  let width = 0;
+  new ResizeObserver(() => {
+    if (element.clientWidth !== width) draw((width = element.clientWidth));
+  }).observe(element);
+  element.addEventListener("ab-theme", draw);
+  watchTheme();
+}
+
+let themeWatched = false;
+
+function watchTheme() {
+  if (themeWatched) return;
+  themeWatched = true;
+  const tell = () => document.querySelectorAll(".ab-drawing").forEach((e) => e.dispatchEvent(new Event("ab-theme")));
+  const attributes = { attributes: true, attributeFilter: ["data-theme", "data-jp-theme-light", "class"] };
+  const observer = new MutationObserver(tell);
+  for (const place of [document.documentElement, document.body]) observer.observe(place, attributes);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", tell);
+}
+
+// Controls -------------------------------------------------------------------------------------------------------
+
+/**
+ * A native range (so the keyboard and screen reader parts of the WAI-ARIA slider pattern are the browser's) with a
+ * box for exact entry. `scale: "log"` spaces the values evenly in the logarithm, 40 steps a decade. `limits` is
+ * what may be typed, where that is more than the slider spans; the slider then widens.
+ */
+export function slider({
+  label, min, max, step = 0.1, value, format: spell = (x) => format(x, 2), onInput = () => {}, scale = "linear",
+  limits = [min, max], hideLabel = false,
+}) {
+  const PER_DECADE = 40;
+  const position = scale === "log" ? (x) => Math.round(Math.log10(x) * PER_DECADE) : (x) => x;
+  const id = uniqueId("slider");
+  const name = h("label", { class: hideLabel ? "ab-hidden" : "ab-label", for: id }, label);
+  const range = h("input", { type: "range", id, class: "ab-range", oninput: () => accept(atPosition(range.value)) });
+  const keypad = limits[0] < 0 ? "text" : "decimal"; // a phone's decimal keypad has no minus
+  const box = h("input", {
+    type: "text", class: "ab-number", inputmode: keypad, autocomplete: "off", spellcheck: "false",
+    "aria-label": `${label}, exact value`, onchange: typed, onfocus: () => box.select(),
+    onkeydown: (event) => event.key === "Escape" && show(),
+  });
+  const problem = h("span", { class: "ab-problem", id: `${id}-problem`, role: "alert" });
+  const element = h("div", { class: "ab-slider" }, name, range, box, problem);
+
+  function atPosition(text) {
+    const at = Number(text);
+    if (at === position(min)) return min;
+    if (at === position(max)) return max;
+    return scale === "log" ? Number((10 ** (at / PER_DECADE)).toPrecision(3)) : Number(at.toPrecision(12));
+  }
+
+  function typed() {
+    const number = parseNumber(box.value);
+    if (number >= limits[0] && number <= limits[1]) return accept(number);
+    const wanted = `a number from ${exact(limits[0])} to ${exact(limits[1])}`;
+    patch(problem, { text: `“${box.value}” is not ${wanted}` });
+    patch(box, { "aria-invalid": "true", "aria-describedby": problem.id });
+  }
+
+  function accept(number) {
+    set(number);
+    onInput(number);
+  }
+
+  function set(number) {
+    value = number;
+    setRange(Math.min(min, number), Math.max(max, number));
+  }
+
+  function setRange(low, high) {
+    [min, max] = [low, high];
+    const [first, last] = [position(min), position(max)];
+    patch(range, { min: first, max: last, step: scale === "log" ? 1 : step });
+    show();
+  }
+
+  function show() {
+    const [first, last] = [position(min), position(max)];
+    range.value = position(value);
+    range.style.setProperty("--ab-fill", `${(100 * (position(value) - first)) / (last - first || 1)}%`);
+    patch(range, { "aria-valuetext": spell(value) });
+    patch(box, { "aria-invalid": null, "aria-describedby": null });
+    patch(problem, { text: "" });
+    box.value = exact(value);
+  }
+
+  setRange(min, max);
+  set(value);
+  return {
+    element, range, box, set, setRange,
+    get value() { return value; },
+    setLabel(text) {
+      patch(name, { text });
+      patch(box, { "aria-label": `${text}, exact value` });
+    },
+  };
+}
+
+/** On or off. */
+export function toggle({ label, checked = false, onChange = () => {} }) {
+  const box = h("input", { type: "checkbox", role: "switch", onchange: () => onChange(box.checked) });
+  box.checked = checked;
+  return {
+    element: h("label", { class: "ab-toggle" }, box, h("span", null, label)),
+    get checked() { return box.checked; },
+    set(state) { box.checked = state; },
+  };
+}
+
+/** One of a few: a radio group drawn as one strip. */
+export function choice({ label, options, value, onChange = () => {} }) {
+  const name = uniqueId("choice");
+  const radios = options.map((option) => {
+    const radio = h("input", { type: "radio", name, onchange: () => onChange(option.value) });
+    radio.checked = option.value === value;
+    return radio;
+  });
+  const strip = options.map((option, i) => h("label", null, radios[i], h("span", null, option.label)));
+  const group = h("div", { class: "ab-strip", role: "radiogroup", "aria-labelledby": `${name}-label` }, strip);
+  return {
+    element: h("div", { class: "ab-choice" }, h("span", { class: "ab-label", id: `${name}-label` }, label), group),
+    get value() { return options[radios.findIndex((radio) => radio.checked)]?.value; },
+    set(next) { radios.forEach((radio, i) => (radio.checked = options[i].value === next)); },
+  };
+}
+
+export function button(label, onClick, attributes = {}) {
+  return h("button", { type: "button", class: "ab-button", ...attributes, onclick: onClick }, label);
+}
+
+/** A row of tokens to choose from: arrows, Home and End move the choice (WAI-ARIA listbox). */
+export function tokenRow({ label, tokens = [], selected = 0, onSelect = () => {}, onHover = () => {} }) {
+  const chips = [];
+  const element = h("div", {
+    class: "ab-tokens", role: "listbox", "aria-label": label, "aria-orientation": "horizontal",
+    onclick: (event) => choose(chips.indexOf(event.target.closest("[role=option]"))),
+    onpointerover: (event) => onHover(indexOrNull(event)),
+    onpointerleave: () => onHover(null),
+    onkeydown: (event) => {
+      const moves = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -Infinity, End: Infinity };
+      if (event.key in moves) choose(clamp(selected + moves[event.key], 0, tokens.length - 1), event);
+      else if (event.key === "Enter" || event.key === " ") choose(selected, event);
+    },
+  });
+
+  function indexOrNull(event) {
+    const index = chips.indexOf(event.target.closest("[role=option]"));
+    return index < 0 ? null : index;
+  }
+
+  function choose(index, event) {
+    event?.preventDefault();
+    if (index < 0) return;
+    update({ selected: index });
+    chips[index].focus();
+    onSelect(index);
+  }
+
+  function update(next) {
+    ({ tokens = tokens, selected = selected } = next);
+    while (chips.length > tokens.length) chips.pop().remove();
+    while (chips.length < tokens.length) {
+      chips.push(h("span", { class: "ab-token", role: "option" }));
+      element.append(chips.at(-1));
+    }
+    chips.forEach((chip, i) => patch(chip, {
+      text: tokens[i], "aria-selected": String(i === selected), tabindex: i === selected ? "0" : "-1",
+      "data-lit": "highlight" in next ? next.highlight === i : chip.hasAttribute("data-lit"),
+    }));
+  }
+
+  update({});
+  return { element, update };
+}
+
+// Colour -----------------------------------------------------------------------------------------------------------
+
+const CIVIDIS = ["#00224e", "#083370", "#35456c", "#4f576c", "#666970", "#7d7c78", "#948e77", "#aea371", "#c8b866",
+  "#e5cf52", "#fee838"];
+// Blue and orange differ for every kind of colour vision; their ends differ in lightness too, so grey tells them apart.
+const DIVERGING = ["#12346f", "#5f86bf", "#f6f6f4", "#eda765", "#cf6414"];
+const DIVERGING_DARK = ["#9cc4ff", "#4a78b8", "#1f2329", "#9a5a20", "#ffb15c"];
+const tables = new Map();
+
+/** 256 colours through the stops: css strings, packed RGBA for ImageData, and the ink readable on each. */
+export function colourTable(stops) {
+  if (tables.has(stops)) return tables.get(stops);
+  const rgb = stops.map((stop) => [1, 3, 5].map((at) => parseInt(stop.slice(at, at + 2), 16)));
+  const table = { css: [], ink: [], packed: new Uint32Array(256) };
+  for (let i = 0; i < 256; i++) {
+    const at = (i / 255) * (rgb.length - 1);
+    const low = Math.min(Math.floor(at), rgb.length - 2);
+    const [r, g, b] = rgb[low].map((c, channel) => Math.round(c + (rgb[low + 1][channel] - c) * (at - low)));
+    table.css.push(`rgb(${r} ${g} ${b})`);
+    const linear = [r, g, b].map((c) => (c / 255 <= 0.04045 ? c / 3294.6 : ((c / 255 + 0.055) / 1.055) ** 2.4));
+    table.ink.push(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] > 0.18 ? "#000" : "#fff");
+    new DataView(table.packed.buffer).setUint32(4 * i, ((r << 24) | (g << 16) | (b << 8) | 255) >>> 0);
+  }
+  tables.set(stops, table);
+  return table;
+}
+
+export function isDark(element) {
+  return getComputedStyle(element).colorScheme === "dark";
+}
+
+/** The stops of a palette as the page now needs them: signed values turn around the page's own darkness. */
+export function palette(name, dark) {
+  return name === "diverging" ? (dark ? DIVERGING_DARK : DIVERGING) : CIVIDIS;
+}
+
+// Drawings ---------------------------------------------------------------------------------------------------------
+
+/** The text, or as much of it as fits in `room` pixels with an ellipsis; `measure(text)` gives pixels. */
+export function ellipsis(text, room, measure) {
+  if (measure(text) <= room) return text;
+  const letters = Array.from(text);
+  let [fits, fails] = [0, letters.length];
+  while (fails - fits > 1) {
+    const middle = (fits + fails) >> 1;
+    if (measure(`${letters.slice(0, middle).join("")}…`) <= room) fits = middle;
+    else fails = middle;
+  }
+  return `${letters.slice(0, fits).join("")}…`;
+}
+
+/**
+ * A matrix as colours: rows are queries, columns are keys. The picture is a canvas; for the keyboard and for screen
+ * readers a grid of the same size lies over it (WAI-ARIA grid) in which only the current cell exists.
+ *
+ * `onHover(cell or null)` follows the pointer and the keyboard's cell; `onSelect(cell)` says that the current cell
+ * moved (keys or click); `onActivate(cell)` is Enter, Space or a click. A cell is {row, col, value, masked}.
+ * `update` takes any of {values, rows, cols, mask, highlight: {row, col}, domain} and keeps the rest.
+ */
+export function heatmap({
+  label, rowTitle = "query", colTitle = "key", palette: paletteName = "sequential", domain = null, maxCell = 44,
+  maxHeight = 640, format: spell = (x) => format(x, 2), onHover = () => {}, onSelect = () => {},
+  onActivate = () => {},
+}) {
+  let data = { values: [], rows: [], cols: [], mask: null, highlight: {}, domain };
+  let frame = null; // where things lie, in CSS pixels, and the colours of the page; null: to be found again
+  let current = { row: 0, col: 0 };
+  let hovered = null;
+  const titleId = uniqueId("heatmap");
+  const canvas = h("canvas", { "aria-hidden": "true" });
+  const context = canvas.getContext("2d");
+  const tile = h("canvas", null);
+  const bands = { row: h("div", { class: "ab-band" }), col: h("div", { class: "ab-band" }) };
+  const readout = h("output", { class: "ab-readout", "aria-live": "off" });
+  const legend = h("div", { class: "ab-legend" });
+  const grid = h("div", {
+    class: "ab-grid", role: "grid", "aria-labelledby": titleId, onkeydown: onKey,
+    onpointermove: (event) => hover(cellAt(event)), onpointerleave: () => hover(null),
+    onclick: (event) => {
+      const at = cellAt(event);
+      if (!at) return;
+      move(at);
+      onActivate(cell(at));
+    },
+    onfocusin: () => hover(current), onfocusout: () => hover(null),
+  });
+  const plate = h("div", { class: "ab-plate ab-drawing" }, canvas, bands.row, bands.col, grid);
+  const element = h("figure", { class: "ab-heatmap" },
+    h("figcaption", { id: titleId }, label),
+    h("div", { class: "ab-axes" }, h("span", null, `rows: ${rowTitle}`), h("span", null, `columns: ${colTitle}`)),
+    plate, h("div", { class: "ab-foot" }, readout, legend));
+  onLook(plate, redraw);
+
+  function redraw() {
+    frame = null;
+    draw();
+  }
+
+  const size = () => [data.values.length, data.values[0]?.length ?? 0];
+  const name = (names, i) => names[i] ?? String(i + 1);
+
+  function cell({ row, col }) {
+    return { row, col, value: data.values[row][col], masked: Boolean(data.mask && !data.mask[row][col]) };
+  }
+
+  function describe(at) {
+    const { value, masked } = cell(at);
+    const who = `${rowTitle} ‘${name(data.rows, at.row)}’, ${colTitle} ‘${name(data.cols, at.col)}’`;
+    return `${who}: ${masked ? "masked" : spell(value)}`;
+  }
+
+  function cellAt(event) {
+    const box = grid.getBoundingClientRect();
+    const [n, m] = size();
+    const row = Math.floor(((event.clientY - box.top) / box.height) * n);
+    const col = Math.floor(((event.clientX - box.left) / box.width) * m);
+    return row >= 0 && row < n && col >= 0 && col < m ? { row, col } : null;
+  }
+
+  function hover(at) {
+    if (at?.row === hovered?.row && at?.col === hovered?.col) return;
+    hovered = at;
+    patch(readout, { text: at ? describe(at) : "" });
+    onHover(at && cell(at));
+  }
+
+  function onKey(event) {
+    const [n, m] = size();
+    const { row, col } = current;
+    const page = Math.max(1, Math.min(8, n >> 1));
+    const ends = event.ctrlKey || event.metaKey;
+    const to = {
+      ArrowRight: [row, col + 1], ArrowLeft: [row, col - 1], ArrowDown: [row + 1, col], ArrowUp: [row - 1, col],
+      Home: [ends ? 0 : row, 0], End: [ends ? n - 1 : row, m - 1], PageDown: [row + page, col],
+      PageUp: [row - page, col],
+    }[event.key];
+    if (to) move({ row: clamp(to[0], 0, n - 1), col: clamp(to[1], 0, m - 1) });
+    else if (event.key === "Enter" || event.key === " ") onActivate(cell(current));
+    else return;
+    event.preventDefault();
+  }
+
+  function move(at) {
+    current = at;
+    place({ focus: true });
+    hover(at);
+    onSelect(cell(at));
+  }
+
+  /** The one cell that exists. A new element takes each move's focus, so that a screen reader reads it. */
+  function place({ focus = false } = {}) {
+    const [n, m] = size();
+    if (!n || !m) return grid.replaceChildren();
+    current = { row: Math.min(current.row, n - 1), col: Math.min(current.col, m - 1) };
+    patch(grid, { "aria-rowcount": n, "aria-colcount": m });
+    let item = grid.querySelector("[role=gridcell]");
+    const old = item?.parentElement;
+    if (!item || focus) {
+      item = h("div", { role: "gridcell", tabindex: "0", class: "ab-cell" }, h("span", { class: "ab-hidden" }));
+      grid.append(h("div", { role: "row" }, item));
+      if (focus) item.focus({ preventScroll: false });
+      old?.remove();
+    }
+    patch(item.parentElement, { "aria-rowindex": current.row + 1 });
+    patch(item, { "aria-colindex": current.col + 1, style: frame && boxStyle(current.row, current.col, 1, 1) });
+    patch(item.firstChild, { text: describe(current) });
+  }
+
+  function boxStyle(row, col, rows, cols) {
+    const { cw, ch } = frame;
+    return `left:${col * cw}px;top:${row * ch}px;width:${cols * cw}px;height:${rows * ch}px`;
+  }
+
+  function placeBands() {
+    const [n, m] = size();
+    const { row = null, col = null } = data.highlight ?? {};
+    const { left, top } = frame;
+    for (const [which, at] of [["row", row], ["col", col]]) {
+      const shown = at !== null && at < (which === "row" ? n : m);
+      const box = which === "row" ? [left, top + at * frame.ch, m * frame.cw, frame.ch]
+        : [left + at * frame.cw, top, frame.cw, n * frame.ch];
+      const style = `transform:translate(${box[0]}px,${box[1]}px);width:${box[2]}px;height:${box[3]}px`;
+      patch(bands[which], { style: shown ? style : "display:none" });
+    }
+  }
+
+  /** Where everything goes at this width; label texts are fitted here, so that a redraw has only to paint them. */
+  function lay() {
+    const [n, m] = size();
+    const style = getComputedStyle(canvas);
+    const ratio = window.devicePixelRatio || 1;
+    const colours = { ink: style.color, faint: style.borderTopColor, paper: style.backgroundColor };
+    const font = `11px ${style.fontFamily}`;
+    context.font = font;
+    const measure = (text) => context.measureText(text).width;
+    const widest = (names, count) => Math.max(0, ...Array.from({ length: count }, (_, i) => measure(name(names, i))));
+    const width = plate.clientWidth;
+    const left = Math.ceil(Math.min(widest(data.rows, n), 100, width * 0.26)) + 7;
+    const whole = (x) => Math.max(1, Math.floor(x * ratio)) / ratio; // cells end on device pixels
+    let cw = whole(Math.min(maxCell, (width - left - 1) / m));
+    const ch = whole(Math.min(cw, Math.max(maxHeight / n, 5)));
+    if (n === m) cw = ch;
+    const across = widest(data.cols, m);
+    const upright = across > cw - 4;
+    const top = upright ? Math.ceil(Math.min(across, 84)) + 8 : 18;
+    const rowEvery = Math.ceil(12 / ch);
+    const colEvery = upright ? Math.ceil(12 / cw) : 1;
+    const rowTexts = Array.from({ length: n }, (_, i) => ellipsis(name(data.rows, i), left - 6, measure));
+    const colTexts = Array.from({ length: m }, (_, j) => ellipsis(name(data.cols, j), upright ? top - 6 : cw, measure));
+    const figure = Math.min(12, Math.floor(ch * 0.5));
+    const numbers = ch >= 17 && cw >= figure * 2.5 ? `${figure}px ${style.fontFamily}` : null;
+    frame = { ratio, colours, font, left, top, cw, ch, upright, rowEvery, colEvery, rowTexts, colTexts, numbers,
+      table: colourTable(palette(paletteName, isDark(canvas))), hatch: hatching(colours, ratio) };
+    const [wide, high] = [left + m * cw + 1, top + n * ch + 1];
+    [canvas.width, canvas.height] = [Math.ceil(wide * ratio), Math.ceil(high * ratio)];
+    canvas.style.width = `${wide}px`;
+    canvas.style.height = `${high}px`;
+    patch(grid, { style: `left:${left}px;top:${top}px;width:${m * cw}px;height:${n * ch}px` });
+    [tile.width, tile.height] = [m, n];
+    frame.pixels = new ImageData(m, n);
+  }
+
+  function hatching({ faint, paper }, ratio) {
+    const side = Math.round(6 * ratio);
+    const stamp = h("canvas", { width: side, height: side });
+    const pen = stamp.getContext("2d");
+    pen.fillStyle = paper;
+    pen.fillRect(0, 0, side, side);
+    pen.strokeStyle = faint;
+    pen.lineWidth = ratio;
+    pen.beginPath();
+    for (const shift of [-side, 0, side]) {
+      pen.moveTo(shift, side);
+      pen.lineTo(shift + side, 0);
+    }
+    pen.stroke();
+    const pattern = context.createPattern(stamp, "repeat");
+    pattern.setTransform(new DOMMatrix().scale(1 / ratio));
+    return pattern;
+  }
+
+  /** Which values the two ends of the colours stand for. */
+  function span() {
+    if (data.domain) return data.domain;
+    if (paletteName === "sequential") return [0, 1];
+    let most = 0;
+    for (const row of data.values) for (const x of row) if (Number.isFinite(x)) most = Math.max(most, Math.abs(x));
+    return [-(most || 1), most || 1];
+  }
+
+  function draw() {
+    const [n, m] = size();
+    if (!n || !m || !plate.clientWidth) return;
+    if (!frame) lay();
+    const { ratio, colours, left, top, cw, ch, table, pixels } = frame;
+    const [low, high] = span();
+    const shade = (x) => clamp(Math.round(((x - low) / (high - low || 1)) * 255), 0, 255) || 0;
+    const words = new Uint32Array(pixels.data.buffer);
+    let at = 0;
+    for (const row of data.values) for (const x of row) words[at++] = table.packed[shade(x)];
+    tile.getContext("2d").putImageData(pixels, 0, 0);
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    context.imageSmoothingEnabled = false;
+    context.drawImage(tile, left, top, m * cw, n * ch);
+    if (data.mask) drawMasked(n, m);
+    if (Math.min(cw, ch) >= 9) drawGaps(n, m);
+    if (frame.numbers) drawNumbers(n, m, shade);
+    drawLabels(n, m, colours);
+    placeBands();
+    drawLegend(low, high);
+  }
+
+  function drawMasked(n, m) {
+    const { left, top, cw, ch, hatch } = frame;
+    context.fillStyle = hatch;
+    for (let i = 0; i < n; i++) {
+      for (let j = 0; j < m; j++) {
+        const first = j;
+        while (j < m && !data.mask[i][j]) j++;
+        if (j > first) context.fillRect(left + first * cw, top + i * ch, (j - first) * cw, ch);
+      }
+    }
+  }
+
+  function drawGaps(n, m) {
+    const { left, top, cw, ch, colours } = frame;
+    context.fillStyle = colours.paper;
+    for (let i = 0; i <= n; i++) context.fillRect(left, top + i * ch - 0.5, m * cw, 1);
+    for (let j = 0; j <= m; j++) context.fillRect(left + j * cw - 0.5, top, 1, n * ch);
+  }
+
+  function drawNumbers(n, m, shade) {
+    const { left, top, cw, ch, numbers, table } = frame;
+    context.font = numbers;
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    for (let i = 0; i < n; i++) {
+      for (let j = 0; j < m; j++) {
+        if (data.mask && !data.mask[i][j]) continue;
+        const text = spell(data.values[i][j]);
+        context.fillStyle = table.ink[shade(data.values[i][j])];
+        if (text.length * 6 < cw + 6) context.fillText(text, left + (j + 0.5) * cw, top + (i + 0.5) * ch + 0.5);
+      }
+    }
+  }
+
+  function drawLabels(n, m, { ink }) {
+    const { left, top, cw, ch, font, upright, rowEvery, colEvery, rowTexts, colTexts } = frame;
+    context.font = font;
+    context.fillStyle = ink;
+    context.textBaseline = "middle";
+    context.textAlign = "right";
+    for (let i = 0; i < n; i += rowEvery) context.fillText(rowTexts[i], left - 5, top + (i + 0.5) * ch);
+    context.textAlign = upright ? "left" : "center";
+    for (let j = 0; j < m; j += colEvery) {
+      context.save();
+      context.translate(left + (j + 0.5) * cw, top - (upright ? 5 : 9));
+      if (upright) context.rotate(-Math.PI / 2);
+      context.fillText(colTexts[j], 0, 0);
+      context.restore();
+    }
+  }
+
+  function drawLegend(low, high) {
+    const key = [spell(low), spell(high), Boolean(data.mask?.some((row) => row.some((may) => !may))), frame.table];
+    if (legend.key?.every((part, i) => part === key[i])) return;
+    legend.key = key;
+    const stops = [0, 32, 64, 96, 128, 160, 192, 224, 255].map((i) => frame.table.css[i]).join(",");
+    legend.replaceChildren(
+      h("span", null, key[0]),
+      h("span", { class: "ab-ramp", style: `background:linear-gradient(90deg,${stops})` }),
+      h("span", null, key[1]),
+      ...(key[2] ? [h("span", { class: "ab-hatch" }), h("span", null, "masked")] : []));
+  }
+
+  function update(next) {
+    const before = data;
+    data = { ...data, ...next };
+    const moved = ["rows", "cols"].some((k) => String(before[k]) !== String(data[k])) ||
+      before.values.length !== data.values.length || before.values[0]?.length !== data.values[0]?.length;
+    if (moved) frame = null;
+    if (Object.keys(next).some((k) => k !== "highlight") || !frame) draw();
+    else placeBands();
+    place();
+    const [n, m] = size();
+    if (hovered && (hovered.row >= n || hovered.col >= m)) hover(null);
+    if (hovered) patch(readout, { text: describe(hovered) });
+  }
+
+  return { element, update, get current() { return current; } };
+}
+
+/**
+ * Upright bars with their label and number. `update` takes any of {values, labels, mark, ghosts, level}: `mark` is
+ * the index of the bar to point out, `ghosts` are values drawn as dashed outlines, `level` is a dashed line across.
+ */
+export function bars({ label, domain = [0, 1], height = 190, format: spell = (x) => format(x, 3) }) {
+  let data = { values: [], labels: [], mark: null, ghosts: null, level: null };
+  const PAD = { top: 20, bottom: 24 };
+  const columns = [];
+  const base = svg("line", { class: "ab-axis" });
+  const level = svg("line", { class: "ab-level" });
+  const plot = svg("svg", { height, role: "img", "aria-label": label }, level, base);
+  const element = h("div", { class: "ab-bars" }, plot);
+  const pen = h("canvas", null).getContext("2d");
+  onLook(element, draw);
+
+  function draw() {
+    const width = element.clientWidth;
+    if (!width) return;
+    const { values, labels, mark, ghosts } = data;
+    const room = width / Math.max(1, values.length);
+    const bar = Math.min(56, room * 0.72);
+    const span = height - PAD.top - PAD.bottom;
+    const y = (x) => PAD.top + span * (1 - clamp((x - domain[0]) / (domain[1] - domain[0]), 0, 1));
+    pen.font = `12px ${getComputedStyle(plot).fontFamily}`;
+    patch(plot, { width, viewBox: `0 0 ${width} ${height}` });
+    patch(base, { x1: 0, x2: width, y1: y(domain[0]), y2: y(domain[0]) });
+    while (columns.length > values.length) columns.pop().group.remove();
+    while (columns.length < values.length) columns.push(column());
+    columns.forEach((column, i) => {
+      const middle = room * (i + 0.5);
+      const top = y(values[i]);
+      const box = { x: middle - bar / 2, width: bar };
+      patch(column.group, { class: i === mark ? "ab-bar ab-marked" : "ab-bar" });
+      patch(column.bar, { ...box, y: top, height: Math.max(0, y(domain[0]) - top) });
+      patch(column.ghost, ghosts
+        ? { ...box, y: y(ghosts[i]), height: y(domain[0]) - y(ghosts[i]), display: ghosts[i] > 0 ? null : "none" }
+        : { display: "none" });
+      const small = room < 42 ? "font-size:10px" : null;
+      patch(column.number, { x: middle, y: top - 6, text: spell(values[i]), style: small });
+      const text = ellipsis(labels[i] ?? "", room - 4, (t) => pen.measureText(t).width);
+      patch(column.label, { x: middle, y: height - 7, text });
+    });
+    const across = data.level ?? null;
+    patch(level, across === null ? { display: "none" }
+      : { x1: 0, x2: width, y1: y(across), y2: y(across), display: null });
+    patch(plot, { "aria-label": `${label}: ${values.length ? spoken() : "nothing"}` });
+  }
+
+  const spoken = () => Array.from(data.values, (x, i) => `${data.labels[i] ?? i + 1} ${spell(x)}`).join(", ");
+
+  function column() {
+    const part = {
+      ghost: svg("rect", { class: "ab-ghost" }), bar: svg("rect", { class: "ab-fill" }),
+      number: svg("text", { class: "ab-value", "text-anchor": "middle" }),
+      label: svg("text", { class: "ab-name", "text-anchor": "middle" }),
+    };
+    part.group = svg("g", null, part.ghost, part.bar, part.number, part.label);
+    plot.append(part.group);
+    return part;
+  }
+
+  function update(next) {
+    data = { ...data, ...next };
+    draw();
+  }
+
+  return { element, update };
+}
+
+/**
+ * Arrows on a plane, moved by dragging their heads or, when a head has the focus, by the arrow keys (Shift: ten
+ * steps). A vector is {name, x, y, kind: "query" | "key" | "value" | "out", colour, fixed, from: [x, y], dim, stop};
+ * fixed ones only show, and Tab passes those by whose `stop` is false. `onMove(index, x, y)` is asked for every
+ * move; the caller updates.
+ */
+export function vectors2d({
+  label, domain = [-3, 3], vectors = [], onMove = () => {}, onFocus = () => {}, onHover = () => {}, step = 0.1,
+  size = 320, format: spell = (x) => format(x, 2),
+}) {
+  const arrows = [];
+  const ground = svg("g", { class: "ab-ground", "aria-hidden": "true" });
+  const sky = svg("g", null);
+  const plot = svg("svg", { class: "ab-plane", viewBox: `0 0 ${size} ${size}`, role: "group", "aria-label": label },
+    ground, sky);
+  const element = h("div", { class: "ab-vectors" }, plot);
+  const X = (x) => ((x - domain[0]) / (domain[1] - domain[0])) * size;
+  const Y = (y) => size - X(y);
+
+  function drawGround() {
+    const span = domain[1] - domain[0];
+    const every = [0.25, 0.5, 1, 2, 5, 10, 20, 50, 100].find((e) => span / e <= 8) ?? span / 4;
+    const lines = [];
+    for (let i = Math.ceil(domain[0] / every); i * every <= domain[1]; i++) {
+      const at = i * every;
+      const kind = i === 0 ? "ab-axis" : "ab-rule";
+      lines.push(svg("line", { class: kind, x1: X(at), x2: X(at), y1: 0, y2: size }),
+        svg("line", { class: kind, x1: 0, x2: size, y1: Y(at), y2: Y(at) }));
+      if (i && X(at) > 8 && X(at) < size - 8) {
+        lines.push(svg("text", { class: "ab-tick", x: X(at), y: Y(0) + 12, "text-anchor": "middle" }, exact(at)),
+          svg("text", { class: "ab-tick", x: X(0) - 4, y: Y(at) + 3, "text-anchor": "end" }, exact(at)));
+      }
+    }
+    ground.replaceChildren(...lines);
+  }
+
+  function arrow(index) {
+    const part = {
+      line: svg("line", { class: "ab-shaft" }), head: svg("path", { class: "ab-head" }),
+      text: svg("text", { class: "ab-vector-name" }), grip: svg("circle", { class: "ab-grip", r: 14 }),
+    };
+    const drag = (event) => {
+      const box = plot.getBoundingClientRect();
+      const at = (fraction) => domain[0] + fraction * (domain[1] - domain[0]);
+      ask(index, at((event.clientX - box.left) / box.width), at(1 - (event.clientY - box.top) / box.height), 0.01);
+    };
+    part.grip.addEventListener("pointerdown", (event) => {
+      part.grip.setPointerCapture(event.pointerId);
+      part.grip.focus();
+      event.preventDefault();
+    });
+    part.grip.addEventListener("pointermove", (e) => part.grip.hasPointerCapture(e.pointerId) && drag(e));
+    part.grip.addEventListener("focus", () => onFocus(index));
+    part.grip.addEventListener("blur", () => onFocus(null));
+    part.grip.addEventListener("keydown", (event) => {
+      const by = step * (event.shiftKey ? 10 : 1);
+      const move = { ArrowRight: [by, 0], ArrowLeft: [-by, 0], ArrowUp: [0, by], ArrowDown: [0, -by] }[event.key];
+      if (!move) return;
+      event.preventDefault();
+      ask(index, vectors[index].x + move[0], vectors[index].y + move[1], 1e-9);
+    });
+    part.group = svg("g", { onpointerenter: () => onHover(index), onpointerleave: () => onHover(null) },
+      part.line, part.head, part.text, part.grip);
+    sky.append(part.group);
+    return part;
+  }
+
+  function ask(index, x, y, grain) {
+    const tidy = (a) => clamp(Number((Math.round(a / grain) * grain).toPrecision(9)), domain[0], domain[1]);
+    onMove(index, tidy(x), tidy(y));
+  }
+
+  /** Takes any of {vectors, highlight: index or null, domain}. */
+  function update(next) {
+    if (next.domain) {
+      domain = next.domain;
+      drawGround();
+    }
+    vectors = next.vectors ?? vectors;
+    while (arrows.length > vectors.length) arrows.pop().group.remove();
+    while (arrows.length < vectors.length) arrows.push(arrow(arrows.length));
+    vectors.forEach((vector, i) => draw(arrows[i], vector, i));
+    if ("highlight" in next) arrows.forEach((part, i) => patch(part.group, { "data-lit": i === next.highlight }));
+  }
+
+  function draw(part, { name, kind = "key", x, y, colour, fixed = false, from = [0, 0], dim = false, stop = true }) {
+    const drawn = [name, kind, x, y, colour, fixed, from, dim, stop, domain].join("|");
+    if (drawn === part.drawn) return;
+    part.drawn = drawn;
+    const [x1, y1, x2, y2] = [X(from[0]), Y(from[1]), X(x), Y(y)];
+    const length = Math.hypot(x2 - x1, y2 - y1);
+    const [ux, uy] = length > 1e-6 ? [(x2 - x1) / length, (y2 - y1) / length] : [0, -1];
+    const tip = Math.min(10, length || 10);
+    const corner = (side) => `${x2 - tip * ux - side * 0.45 * tip * uy} ${y2 - tip * uy + side * 0.45 * tip * ux}`;
+    const style = colour && `--ab-own:${colour}`;
+    patch(part.group, { class: `ab-vector ab-kind-${kind}${dim ? " ab-dim" : ""}`, style });
+    patch(part.line, { x1, y1, x2: x2 - 0.7 * tip * ux, y2: y2 - 0.7 * tip * uy });
+    patch(part.head, { d: `M${x2} ${y2}L${corner(1)}L${corner(-1)}Z` });
+    const wide = 7 * name.length + 14; // about what the name needs beside the tip
+    const aside = ux > 0.4 && x2 + wide < size ? "start" : ux < -0.4 && x2 > wide ? "end" : "middle";
+    const away = aside === "middle" ? (uy > 0 ? 20 : -12) : 13 * uy + 4;
+    patch(part.text, {
+      text: name, "text-anchor": aside, y: clamp(y2 + away, 12, size - 4),
+      x: aside === "middle" ? clamp(x2, wide / 2, size - wide / 2) : x2 + 13 * ux,
+    });
+    patch(part.grip, fixed ? { display: "none", tabindex: null, role: null } : {
+      display: null, cx: x2, cy: y2, tabindex: stop ? "0" : "-1", role: "slider",
+      "aria-label": `${name} (${kind}), arrow keys move it`, "aria-roledescription": "2-D slider",
+      "aria-valuemin": domain[0], "aria-valuemax": domain[1], "aria-valuenow": x,
+      "aria-valuetext": `x ${spell(x)}, y ${spell(y)}`,
+    });
+  }
+
+  drawGround();
+  update({ vectors });
+  return { element, update };
+}

@@ -1,0 +1,164 @@
+"""Measure the book itself and keep the figures in benchmarks/results/book.json, with where they come from.
+
+    python benchmarks/measure.py [clone] [notebooks] [site] [pages] [frames]      (without names: all of them)
+
+clone      a clean clone with warm package caches: seconds until the lab answers, and `make test` in all
+notebooks  seconds that each notebook takes to run
+site       seconds for a build from nothing, and again after one chapter has changed
+pages      for each page: compressed weight, and time until its first slider is live
+frames     for each explorer: milliseconds from a slider's event to the redrawn layout and to the next painted frame
+"""
+
+import argparse
+import gzip
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from datetime import date
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks/results/book.json"
+sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests/browser")]
+
+
+def clone() -> dict:
+    """A stranger's first minutes: clone, set up, lab answering; then the whole of `make test`."""
+    with tempfile.TemporaryDirectory() as folder:
+        book = Path(folder) / "attnbook"
+        start = time.perf_counter()
+        subprocess.run(["git", "clone", "--quiet", ROOT, book], check=True)
+        run(["make", ".venv/.lab"], book)
+        lab = subprocess.Popen(
+            [book / ".venv/bin/attnbook", "lab", "--no-browser", "--port=8877", "--ServerApp.token="],
+            cwd=book, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+        try:
+            wait_for("http://127.0.0.1:8877/lab")
+            ready = time.perf_counter() - start
+        finally:
+            lab.terminate()
+            lab.wait()
+        return {
+            "clean clone to lab ready, s": round(ready, 1),
+            "make test on a clean clone, s": seconds(["make", "test"], book),
+            "make test again, s": seconds(["make", "test"], book),
+        }
+
+
+def notebooks() -> dict:
+    from run_notebooks import run as run_notebook
+
+    with tempfile.TemporaryDirectory() as folder:
+        copies = [shutil.copy(path, folder) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+        return {f"{Path(copy).stem}, s": round(run_notebook(Path(copy)), 1) for copy in copies}
+
+
+def site() -> dict:
+    with tempfile.TemporaryDirectory() as folder:
+        book = Path(folder) / "attnbook"
+        skip = shutil.ignore_patterns(".venv", ".git", "_site", ".site-build", "node_modules")
+        shutil.copytree(ROOT, book, ignore=skip)
+        (book / "node_modules").symlink_to(ROOT / "node_modules")
+        build = [sys.executable, "-m", "attnbook.cli", "site"]
+        cold = seconds(build, book)
+        chapter = book / "notebooks/01-softmax.ipynb"
+        chapter.write_text(chapter.read_text().replace("# 1 · Softmax", "# 1 · Softmax, again"))
+        return {"cold build, s": cold, "one chapter changed, s": seconds(build, book)}
+
+
+def pages() -> dict:
+    """Each page in a fresh browser: what it transfers (as gzip would send it) and when its first slider is there."""
+    watch = """new MutationObserver((_, observer) => {
+        if (!document.querySelector('.attnbook input[type=range]')) return;
+        window.firstSlider = performance.now(); observer.disconnect();
+    }).observe(document, {childList: true, subtree: true});"""
+    figures = {}
+    with served_site() as (address, browser):
+        for path in sorted((ROOT / "_site").glob("[0-9]*.html")):
+            page = browser.new_page()
+            weight = []
+            page.on("response", lambda response: weight.append(len(gzip.compress(response.body()))))
+            page.add_init_script(watch)
+            page.goto(f"{address}/{path.name}", wait_until="networkidle")
+            slider = page.evaluate("window.firstSlider")
+            figures[path.stem] = {
+                "compressed, KB": round(sum(weight) / 1000),
+                "requests": len(weight),
+                "first live slider, ms": slider and round(slider),
+            }
+            page.close()
+    return figures
+
+
+def frames() -> dict:
+    """The explorers' own measurements, from the tests that hold them to 16 ms."""
+    from test_explorers import frame_times as lookup_and_softmax
+    from test_qkv import frame_times as qkv
+
+    with served_site() as (_, browser):
+        return {**lookup_and_softmax(browser), **qkv(browser)}
+
+
+def served_site():
+    from conftest import browser_and_site
+
+    return browser_and_site(ROOT / "_site")
+
+
+def seconds(command, where) -> float:
+    start = time.perf_counter()
+    run(command, where)
+    return round(time.perf_counter() - start, 1)
+
+
+def run(command, where):
+    done = subprocess.run(command, cwd=where, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, command))} failed in {where}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+
+
+def wait_for(address: str, limit: float = 120):
+    start = time.perf_counter()
+    while time.perf_counter() - start < limit:
+        try:
+            if urllib.request.urlopen(address, timeout=2).status == 200:
+                return
+        except OSError:
+            time.sleep(0.1)
+    sys.exit(f"{address} did not answer within {limit} s")
+
+
+def provenance() -> dict:
+    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+               platform.processor()) if Path("/proc/cpuinfo").exists() else platform.processor()
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    packages = ("jupyterlab", "numpy", "torch", "matplotlib", "anywidget", "sphinx", "myst-nb", "nbval", "playwright")
+    return {
+        "date": date.today().isoformat(),
+        "commit": commit,
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+if __name__ == "__main__":
+    parts = {part.__name__: part for part in (clone, notebooks, site, pages, frames)}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", nargs="*", choices=[*parts, []], help="what to measure; all of it if not given")
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name in parser.parse_args().part or parts:
+        figures = parts[name]()
+        print(f"{name}: {json.dumps(figures, indent=2, ensure_ascii=False)}", flush=True)
+        results[name] = {"figures": figures, "provenance": provenance()}
+        RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
