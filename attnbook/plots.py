@@ -45,7 +45,9 @@ STYLE = {
 }
 
 
-def figure(rows: int = 1, cols: int = 1, width: float = 5.8, height: float = 3.2, **options) -> tuple[Figure, np.ndarray]:
+def figure(
+    rows: int = 1, cols: int = 1, width: float = 5.8, height: float = 3.2, **options
+) -> tuple[Figure, np.ndarray]:
     """A figure in the book's style and its array of Axes, (rows, cols); sizes in inches for the whole figure.
 
     `options` go to `Figure.subplots` (sharex, width_ratios…).
@@ -71,7 +73,8 @@ def heatmap(
 
     Weights (not `signed`) run from 0 to `vmax`, dark to bright; signed values are drawn around 0. Cells of NaN or
     -inf are left blank and marked ×. `numbers` writes the values in the cells: a format such as ".2f", True for
-    ".2f", False for none, or None to decide by size. Raises ValueError if the array is not a matrix or the labels do not fit it.
+    ".2f", False for none, or None to decide by size.
+    Raises ValueError if the array is not a matrix or the labels do not fit it.
     """
     values = _numpy(array)
     if values.ndim != 2:
@@ -99,7 +102,12 @@ def heatmap(
 
 
 def bars(
-    values, labels: Sequence[str] | None = None, title: str = "", xlabel: str = "", ylabel: str = "", ax: Axes | None = None
+    values,
+    labels: Sequence[str] | None = None,
+    title: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
+    ax: Axes | None = None,
 ) -> Axes:
     """One bar a value with its number on top; `values` is a vector, or {series name: vector} for groups of bars."""
     series = {k: _numpy(v) for k, v in values.items()} if isinstance(values, Mapping) else {None: _numpy(values)}

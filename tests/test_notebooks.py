@@ -9,7 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 CHAPTERS = [path for path in NOTEBOOKS if not path.name.startswith(("00", "99"))]
-SECTIONS = ["The question", "Intuition", "Build it", "Check it", "Play", "Measure", "Traps", "Exercises", "In one breath"]
+SECTIONS = [
+    "The question", "Intuition", "Build it", "Check it", "Play", "Measure", "Traps", "Exercises", "In one breath",
+]
 STATE = "application/vnd.jupyter.widget-state+json"
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -37,7 +39,8 @@ def tags(cell):
 
 
 def test_there_are_chapters():
-    assert [path.stem for path in NOTEBOOKS][:4] == ["00-start-here", "01-softmax", "02-soft-lookup", "03-scaled-dot-product"]
+    first = ["00-start-here", "01-softmax", "02-soft-lookup", "03-scaled-dot-product"]
+    assert [path.stem for path in NOTEBOOKS][:4] == first
 
 
 @every_notebook
@@ -63,7 +66,7 @@ def test_only_what_depends_on_the_machine_is_exempt_from_comparison(path):
     assert len(exempt) <= 3
     for cell in exempt:
         assert re.search(r"perf_counter|time|doctor", text(cell)), f"exempt without a reason: {text(cell)}"
-    assert not any("NBVAL_" in text(cell) for cell in code_cells(path)), "exemptions are tags, which the site does not show"
+    assert not any("NBVAL_" in text(cell) for cell in code_cells(path)), "exemptions are tags"
 
 
 @every_chapter
@@ -86,7 +89,8 @@ def test_equations_are_numbered_in_order_and_references_lead_somewhere(path):
 @every_notebook
 def test_citations_and_links_lead_somewhere(path):
     known = set(re.findall(r"^@\w+\{([^,]+),", (ROOT / "notebooks/references.bib").read_text(), flags=re.M))
-    cited = {key.strip().lstrip("@") for group in re.findall(r"\[(@[^\]]+)\]", "\n".join(prose(path))) for key in group.split(";")}
+    groups = re.findall(r"\[(@[^\]]+)\]", "\n".join(prose(path)))
+    cited = {key.strip().lstrip("@") for group in groups for key in group.split(";")}
     assert cited <= known, f"not in references.bib: {cited - known}"
     for target in re.findall(r"\]\(([^)#:]+\.ipynb)", "\n".join(prose(path))):
         assert (path.parent / target).exists(), f"{path.name} links to {target}, which does not exist"

@@ -165,7 +165,7 @@ def test_what_was_given_can_be_changed_without_harm(explorer):
 )
 def test_masks(explorer, given, expected):
     explorer.mask = given
-    assert explorer.mask.dtype == bool
+    assert explorer.mask.dtype == bool and not explorer.mask.flags.writeable
     np.testing.assert_array_equal(explorer.mask, expected)
     assert (explorer.weights[~expected] == 0).all() and np.isfinite(explorer.out).all()
     assert_results_are_the_packages(explorer)

@@ -20,7 +20,7 @@ def run(path: Path) -> float:
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.pop("widgets", None)
     start = time.perf_counter()
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": path.parent}}).execute()
     seconds = time.perf_counter() - start
     text = tidy(notebook)
     nbformat.validate(nbformat.reads(text, as_version=4))

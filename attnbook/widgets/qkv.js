@@ -4,8 +4,8 @@
 // into elements that already exist. The DOM is built anew only when the number of tokens changes.
 
 import {
-  announce, argmax, attention, bind, button, choice, clamp, commit, format, h, heatmap, onFrame, patch, slider, svg,
-  toggle, tokenRow, uniqueId, vectors2d,
+  announce, argmax, attention, bind, button, choice, clamp, commit, explorerRoot, format, h, heatmap, onFrame, patch,
+  slider, svg, toggle, tokenRow, uniqueId, vectors2d,
 } from "./kit.js";
 
 const SHORTEST = 3;
@@ -506,7 +506,8 @@ function sums(act) {
     patch(element, { "data-scaled": scaled, "data-heated": temperature !== 1, "data-wide": Math.max(d, dv) > 4 });
     patch(title, { text: `How ‘${tokens[i]}’ gets its out, number by number` });
     const longest = Math.max(...tokens.map((token) => token.length));
-    patch(grid, { "aria-label": `The arithmetic of ‘${tokens[i]}’`, style: `--qkv-name:${clamp(longest, 3, 12)}ch` });
+    const width = `--qkv-name:${clamp(longest, 3, 12)}ch`;
+    patch(grid, { "aria-label": `The arithmetic of ‘${tokens[i]}’`, style: width });
     const score = temperature === 1 ? "score" : "score ÷ T";
     lead.write(nothing ? `‘${tokens[i]}’ may attend to nothing, so its weights and its out are zero.`
       : `‘${tokens[i]}’ asks with q = ${tuple(q[i], part)}. Its largest ${score} is ${derived(max)}, the max that ` +
@@ -608,8 +609,7 @@ function render({ model, el }) {
   });
   const [asking, handing, numbers, controls, pictures, arithmetic] =
     [queryPlane, valuePlane, knobs, settings, maps, sums].map((make) => make(act));
-  const attributes = { class: "attnbook", "data-explorer": "qkv", "aria-label": "Query, key and value explorer" };
-  const root = h("section", attributes,
+  const root = explorerRoot("qkv", "Query, key and value explorer",
     text.element,
     h("div", { class: "qkv-ask" }, h("span", { class: "ab-label" }, "Who asks?"), words.element),
     h("div", { class: "qkv-body" },

@@ -100,7 +100,7 @@ class _Mask(Array):
             if value not in MASKS:
                 raise self.refuse(self._expected(), repr(value))
             return value
-        if getattr(value, "dtype", bool) != bool and "bool" not in str(value.dtype):
+        if "bool" not in str(getattr(value, "dtype", "bool")):  # a float mask is a common mistake: say so shortly
             raise self.refuse(self._expected(), f"dtype {value.dtype}")
         return super().validate(obj, value)
 
@@ -228,13 +228,13 @@ class QKVExplorer(Explorer):
     @validate("mask")
     def _spread(self, proposal):
         n = len(self.tokens)
-        if isinstance(proposal.value, str):
-            return named_mask(proposal.value, n)
+        mask = named_mask(proposal.value, n) if isinstance(proposal.value, str) else proposal.value
         try:
-            return np.array(np.broadcast_to(proposal.value, (n, n)))
+            spread = np.array(np.broadcast_to(mask, (n, n)))
         except ValueError:
-            got = proposal.value.shape
-            raise TraitError(f"mask must have shape (n, n) = ({n}, {n}) or broadcast to it, got {got}") from None
+            raise TraitError(f"mask must have shape (n, n) = ({n}, {n}) or broadcast to it, got {mask.shape}") from None
+        spread.setflags(write=False)
+        return spread
 
     @observe(*INPUTS)
     def _follow(self, change):

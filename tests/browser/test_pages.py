@@ -125,6 +125,9 @@ def test_search_finds_a_word_of_a_chapter(open_page):
     page.wait_for_url("**/search.html?q=bandwidth")
     hit = page.locator("#search-results .search a[href*='02-soft-lookup.html']").first
     hit.wait_for()
+    quoted = page.locator("#search-results .search p.context").first
+    quoted.wait_for()
+    assert "bandwidth" in quoted.inner_text().lower() and "System Settings" not in quoted.inner_text()
     hit.click()
     page.wait_for_url("**/02-soft-lookup.html*")
 
