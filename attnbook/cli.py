@@ -61,6 +61,8 @@ def lab(root: Path, arguments: list[str]) -> int:
     """Open JupyterLab on the book's front page; the file browser shows `root`."""
     _trust(root)
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={root}", f"--LabApp.default_url={FRONT}"]
+    # The book asks nothing of the network: no news, no look for updates (and no question about them).
+    command += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")
     command += arguments
