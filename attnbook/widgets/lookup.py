@@ -18,7 +18,8 @@ class LookupExplorer(Explorer):
     because every ipywidget has a `keys` of its own: the names of its traits.) To change the number of points, set
     keys_ and values within `with explorer.hold_trait_notifications():`.
 
-    Without a query it stands midway between the outermost keys, and the bandwidth is a tenth of their distance.
+    Without a query it stands midway between the outermost keys, and the bandwidth is a tenth of their distance, both
+    to two digits, so that the boxes hold numbers that a person might have typed.
     """
 
     module = "lookup"
@@ -33,8 +34,8 @@ class LookupExplorer(Explorer):
     def __init__(self, keys, values, query=None, bandwidth=None, **kwargs):
         super().__init__(keys_=keys, values=values, **kwargs)
         low, high = float(self.keys_.min()), float(self.keys_.max())
-        self.query = (low + high) / 2 if query is None else query
-        self.bandwidth = ((high - low) / 10 or 1.0) if bandwidth is None else bandwidth
+        self.query = float(f"{(low + high) / 2:.2g}") if query is None else query
+        self.bandwidth = (float(f"{(high - low) / 10:.2g}") or 1.0) if bandwidth is None else bandwidth
         self._compute()
 
     @traitlets.validate("keys_", "values")

@@ -349,7 +349,7 @@ function ceiling(weights) {
 /** scores → weights → out. */
 function maps(act) {
   const caption = (name) => [h("b", null, name), " ", h("span", { class: "qkv-formula" })];
-  const common = { maxCell: 40, maxHeight: 420, onHover: (cell) => act.link(cell) };
+  const common = { maxCell: 38, maxHeight: 420, onHover: (cell) => act.link(cell) };
   const scores = heatmap({ ...common, label: caption("scores"), palette: "diverging", onActivate: act.toggleCell });
   const weights = heatmap({ ...common, label: caption("weights"), domain: [0, 1], onActivate: act.toggleCell });
   const out = heatmap({
