@@ -25,6 +25,8 @@ import urllib.request
 from datetime import date
 from pathlib import Path
 
+from attnbook import book
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/results/book.json"
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests/browser")]
@@ -33,13 +35,13 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests/browser")]
 def clone() -> dict:
     """A stranger's first minutes: clone, set up, lab answering; then the whole of `make test`."""
     with tempfile.TemporaryDirectory() as folder:
-        book = Path(folder) / "attnbook"
+        checkout = Path(folder) / "attnbook"
         start = time.perf_counter()
-        subprocess.run(["git", "clone", "--quiet", ROOT, book], check=True)
-        run(["make", ".venv/.lab"], book)
+        subprocess.run(["git", "clone", "--quiet", ROOT, checkout], check=True)
+        run(["make", ".venv/.lab"], checkout)
         lab = subprocess.Popen(
-            [book / ".venv/bin/attnbook", "lab", "--no-browser", "--port=8877", "--ServerApp.token="],
-            cwd=book, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            [checkout / ".venv/bin/attnbook", "lab", "--no-browser", "--port=8877", "--ServerApp.token="],
+            cwd=checkout, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )
         try:
             wait_for("http://127.0.0.1:8877/lab")
@@ -49,8 +51,8 @@ def clone() -> dict:
             lab.wait()
         return {
             "clean clone to lab ready, s": round(ready, 1),
-            "make test on a clean clone, s": seconds(["make", "test"], book),
-            "make test again, s": seconds(["make", "test"], book),
+            "make test on a clean clone, s": seconds(["make", "test"], checkout),
+            "make test again, s": seconds(["make", "test"], checkout),
         }
 
 
@@ -64,54 +66,58 @@ def notebooks() -> dict:
 
 def site() -> dict:
     with tempfile.TemporaryDirectory() as folder:
-        book = Path(folder) / "attnbook"
+        checkout = Path(folder) / "attnbook"
         skip = shutil.ignore_patterns(".venv", ".git", "_site", ".site-build", "node_modules")
-        shutil.copytree(ROOT, book, ignore=skip)
-        (book / "node_modules").symlink_to(ROOT / "node_modules")
+        shutil.copytree(ROOT, checkout, ignore=skip)
+        (checkout / "node_modules").symlink_to(ROOT / "node_modules")
         build = [sys.executable, "-m", "attnbook.cli", "site"]
-        cold = seconds(build, book)
-        chapter = book / "notebooks/01-softmax.ipynb"
+        cold = seconds(build, checkout)
+        chapter = checkout / "notebooks/01-softmax.ipynb"
         chapter.write_text(chapter.read_text().replace("# 1 · Softmax", "# 1 · Softmax, again"))
-        return {"cold build, s": cold, "one chapter changed, s": seconds(build, book)}
+        return {"cold build, s": cold, "one chapter changed, s": seconds(build, checkout)}
 
 
 def pages() -> dict:
     """Each page in a fresh browser: what it transfers (as gzip would send it) and when its first slider is there."""
-    watch = """new MutationObserver((_, observer) => {
+    from house import chromium, serving, watch, weight
+
+    observe = """new MutationObserver((_, observer) => {
         if (!document.querySelector('.attnbook input[type=range]')) return;
         window.firstSlider = performance.now(); observer.disconnect();
     }).observe(document, {childList: true, subtree: true});"""
     figures = {}
-    with served_site() as (address, browser):
-        for path in sorted((ROOT / "_site").glob("[0-9]*.html")):
-            page = browser.new_page()
-            weight = []
-            page.on("response", lambda response: weight.append(len(gzip.compress(response.body()))))
-            page.add_init_script(watch)
-            page.goto(f"{address}/{path.name}", wait_until="networkidle")
+    with serving(ROOT / "_site") as address, chromium() as browser:
+        for name in book.load(ROOT).pages:
+            page = watch(browser.new_context().new_page(), address)
+            page.add_init_script(observe)
+            page.goto(f"{address}{name}.html", wait_until="networkidle")
             slider = page.evaluate("window.firstSlider")
-            figures[path.stem] = {
-                "compressed, KB": round(sum(weight) / 1000),
-                "requests": len(weight),
+            figures[name] = {
+                "compressed, KB": round(weight(page) / 1000),
+                "requests": len(page.responses),
                 "first live slider, ms": slider and round(slider),
             }
-            page.close()
+            page.context.close()
     return figures
 
 
 def frames() -> dict:
     """The explorers' own measurements, from the tests that hold them to 16 ms."""
-    from test_explorers import frame_times as lookup_and_softmax
-    from test_qkv import frame_times as qkv
+    import stage
+    import test_explorers
+    import test_qkv
+    from house import chromium
 
-    with served_site() as (_, browser):
-        return {**lookup_and_softmax(browser), **qkv(browser)}
-
-
-def served_site():
-    from conftest import browser_and_site
-
-    return browser_and_site(ROOT / "_site")
+    figures = {}
+    with chromium() as browser:
+        with stage.theatre(browser) as theatre:
+            for explorer in test_explorers.EXPLORERS:
+                with theatre.show(explorer()) as on:
+                    times = stage.frame_times(on)
+                    figures[times.pop("explorer")] = times
+        for n, d_k in ((6, 2), (64, 2), (64, 64)):
+            figures |= test_qkv.frame_times(browser, n=n, d_k=d_k)
+    return figures
 
 
 def seconds(command, where) -> float:

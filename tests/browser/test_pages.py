@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
-from conftest import ROOT, serving, weight
+from house import ROOT, serving, weight
 
 from attnbook import book
 

@@ -1,0 +1,72 @@
+"""The explorers where readers meet them, on the built pages: every slider by keyboard, and Python asked each time."""
+
+import numpy as np
+import pytest
+
+from attnbook import book, functional
+from house import ROOT
+
+EXPLORERS = "document.querySelectorAll('.attnbook[data-explorer]')"
+PAGES = book.load(ROOT).pages
+
+
+def softmax_results(state):
+    weights = functional.softmax(np.array(state["logits"]), temperature=state["temperature"])
+    return {"weights": weights, "entropy": functional.entropy(weights)}
+
+
+def lookup_results(state):
+    scores = -((state["query"] - np.array(state["keys"])) ** 2) / (2 * state["bandwidth"] ** 2)
+    weights = functional.softmax(scores)
+    return {"weights": weights, "out": weights @ np.array(state["values"])}
+
+
+def qkv_results(state):
+    q, k, v = (np.array(state[name], dtype=float) for name in "qkv")
+    scale = None if state["scaled"] else 1.0
+    scores = functional.scaled_scores(q, k, scale)
+    weights = functional.softmax(functional.masked(scores, np.array(state["mask"])), temperature=state["temperature"])
+    return {"scores": scores, "weights": weights, "out": weights @ v}
+
+
+RESULTS = {"softmax": softmax_results, "lookup": lookup_results, "qkv": qkv_results}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_slider_moves_by_keyboard_and_the_numbers_are_pythons(open_page, name):
+    page = open_page(name)
+    for number in range(page.evaluate(f"{EXPLORERS}.length")):
+        explorer = page.locator(".attnbook[data-explorer]").nth(number)
+        kind = explorer.get_attribute("data-explorer")
+        sliders = explorer.locator("input[type=range]:visible")
+        assert sliders.count() >= 2
+        for i in range(sliders.count()):
+            slider = sliders.nth(i)
+            before = slider.get_attribute("aria-valuetext")
+            at_the_end = slider.evaluate("e => e.value === e.max")
+            slider.focus()
+            page.keyboard.press("ArrowLeft" if at_the_end else "ArrowRight")
+            assert slider.get_attribute("aria-valuetext") != before, f"{kind}: slider {i} did not move"
+            page.evaluate("() => new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn)))")
+            state = explorer.evaluate("e => e.explorer.state()")
+            for result, expected in RESULTS[kind](state).items():
+                np.testing.assert_allclose(state[result], expected, atol=1e-6, err_msg=f"{kind}.{result}, slider {i}")
+
+
+def test_the_book_has_an_explorer_of_each_kind(open_page):
+    kinds = set()
+    for name in PAGES:
+        kinds |= set(open_page(name).evaluate(f"[...{EXPLORERS}].map((e) => e.dataset.explorer)"))
+    assert kinds == set(RESULTS)
+
+
+def test_the_numbers_on_the_page_are_those_of_the_state(open_page):
+    page = open_page("01-softmax")
+    explorer = page.locator(".attnbook[data-explorer=softmax]")
+    explorer.locator("input[type=range]").first.focus()
+    page.keyboard.press("PageUp")
+    page.evaluate("() => new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn)))")
+    state = explorer.evaluate("e => e.explorer.state()")
+    text = explorer.inner_text().replace("−", "-")
+    for shown in [*state["weights"], state["entropy"]]:
+        assert f"{shown:.3f}" in text
