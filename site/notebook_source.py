@@ -26,7 +26,7 @@ MARKDOWN = re.compile(
       ^(?P<fence>[ \t]*(?:`{3,}|~{3,})) [\s\S]*? (?: ^(?P=fence)[`~]*[ \t]*$ | \Z )     # a fenced block
     | (?P<ticks>`+) [\s\S]+? (?<!`)(?P=ticks)(?!`)                                      # `code`
     | (?P<display> ^(?P<indent>[ \t]*) \$\$ [\s\S]+? \$\$ )
-    | (?<!\\)\$(?!\s) (?: [^$\\\n] | \\. | \n(?!\s*\n) )+? \$                           # $math$
+    | (?P<math> (?<!\\)\$(?!\s) (?: [^$\\\n] | \\. | \n(?!\s*\n) )+? \$ ) (?P<stop> [,.;:?!)]* )   # $math$,
     | \[ (?P<cite> @[\w:.-]+ (?: \s*;\s* @[\w:.-]+ )* ) \] (?!\()
     | \]\( (?P<page> [\w.-]+\.ipynb ) \#eq-
     """,
@@ -78,11 +78,16 @@ def rewrite(notebook: dict, docname: str, repository: str, branch: str) -> dict:
 
 
 def markdown(text: str) -> str:
-    """Citations and targets of equations in MyST's syntax; code and math stay as they are."""
+    """Citations and targets of equations in MyST's syntax; code and math stay as they are.
+
+    A browser may break the line between an inline formula and the comma after it, so the two are tied together.
+    """
 
     def replace(match: re.Match) -> str:
         if match["cite"]:
             return "{cite:p}`" + ",".join(key.strip().lstrip("@") for key in match["cite"].split(";")) + "`"
+        if match["stop"]:
+            return f'<span class="tied">{match["math"]}{match["stop"]}</span>'
         if match["page"]:
             return "](#eq-"
         tag = match["display"] and re.search(r"\\tag\{([^{}]+)\}", match["display"])

@@ -564,8 +564,8 @@ export function heatmap({
     const colEvery = upright ? Math.ceil(12 / cw) : 1;
     const rowTexts = Array.from({ length: n }, (_, i) => ellipsis(name(data.rows, i), left - 6, measure));
     const colTexts = Array.from({ length: m }, (_, j) => ellipsis(name(data.cols, j), upright ? top - 6 : cw, measure));
-    const figure = Math.min(12, Math.floor(ch * 0.5));
-    const numbers = ch >= 17 && cw >= figure * 2.5 ? `${figure}px ${style.fontFamily}` : null;
+    const figure = Math.min(11, Math.floor(ch * 0.5));
+    const numbers = ch >= 17 && cw >= figure * 2.8 ? `${figure}px ${style.fontFamily}` : null;
     frame = { ratio, colours, font, left, top, cw, ch, upright, rowEvery, colEvery, rowTexts, colTexts, numbers,
       table: colourTable(palette(paletteName, isDark(canvas))), hatch: hatching(colours, ratio) };
     const [wide, high] = [left + m * cw + 1, top + n * ch + 1];

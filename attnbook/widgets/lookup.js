@@ -115,7 +115,7 @@ function render({ model, el }) {
     if (query.shown !== shown) query.setRange(...(query.shown = shown).split(",").map(Number));
     if (query.value !== q) query.set(q);
     const widest = Number((2 * (high - low)).toPrecision(1));
-    const widths = [Math.min(widest / 400, bandwidth), Math.max(widest, bandwidth)].join();
+    const widths = [Math.min(widest / 4000, bandwidth), Math.max(widest, bandwidth)].join();
     if (width.shown !== widths) width.setRange(...(width.shown = widths).split(",").map(Number));
     if (width.value !== bandwidth) width.set(bandwidth);
   }
@@ -210,7 +210,7 @@ function render({ model, el }) {
   function drawNumbers(keys, weights, tip) {
     const { X } = view;
     const taken = [];
-    const places = [[0, -5, "middle"], [5, 9, "start"], [-5, 9, "end"], [0, -17, "middle"]];
+    const places = [[0, -5, "middle"], [0, -17, "middle"]];
     const boxes = (i) => places.map(([dx, dy, anchor]) => {
       const [x, y] = [X(keys[i]) + dx, Math.min(tip(weights[i]) + dy, view.base - 4)];
       return { x, y, anchor, left: x - { middle: 16, start: 0, end: 32 }[anchor] };

@@ -320,7 +320,7 @@ function settings(act) {
     onInput: (x) => act.change({ temperature: x }),
   });
   const width = slider({
-    label: "d_k, numbers in a query or key", min: 1, max: WIDEST, step: 1, value: 2, format: String,
+    label: "d_k, numbers in each vector", min: 1, max: WIDEST, step: 1, value: 2, format: String,
     onInput: (x) => act.widen(Math.round(x)),
   });
   const element = h("div", { class: "qkv-settings" }, mask.element, scaled.element, length.element, width.element,
@@ -594,8 +594,9 @@ function render({ model, el }) {
       change({ mask: namedMask("padding", s.tokens.length, length) });
     },
     toggleCell({ row, col }) {
-      ui.kind = "custom";
-      change({ mask: s.mask.with(row, s.mask[row].with(col, !s.mask[row][col])) });
+      const mask = s.mask.with(row, s.mask[row].with(col, !s.mask[row][col]));
+      ui.kind = mask.flat().every(Boolean) ? "none" : "custom";
+      change({ mask });
     },
   };
 
