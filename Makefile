@@ -20,7 +20,9 @@ help:
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "attnbook needs Python 3.11 or newer; try: make PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@# Debian and Ubuntu leave venv out of python3; what a failed try leaves behind would pass for a set-up.
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); tools/ensure-venv && $(PYTHON) -m venv $(VENV); } || \
+	  { rm -rf $(VENV); exit 1; }
 
 # Stamps: each level of set-up runs once, and again only when a pin changes.
 $(VENV)/.lab: $(BIN)/python $(SETUP)
@@ -31,7 +33,7 @@ $(VENV)/.lab: $(BIN)/python $(SETUP)
 
 $(VENV)/.site: $(VENV)/.lab package-lock.json
 	$(PIP) -e '.[site]'
-	$(BIN)/npm ci --silent --no-audit --no-fund
+	$(BIN)/npm ci --loglevel=error --no-audit --no-fund
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.site

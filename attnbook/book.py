@@ -72,6 +72,8 @@ def load(root: Path) -> Book:
         raise BookError(f"{path}: not YAML: byte {error.start} is not UTF-8 text") from None
     except yaml.MarkedYAMLError as error:
         raise BookError(f"{path}:{error.problem_mark.line + 1}: not YAML: {error.problem}") from None
+    except RecursionError:
+        raise BookError(f"{path}: not a table of contents: nested too deeply") from None
     except yaml.YAMLError as error:
         raise BookError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if tree is None:
@@ -164,11 +166,17 @@ def build(root: Path) -> Path:
     """
     book = load(root)
     try:
+        from filelock import FileLock
         from sphinx.cmd.build import build_main
     except ImportError:
         raise BookError("the site builder is not installed: run `make site`, or pip install -e '.[site]'") from None
     if not (book.root / "node_modules" / "katex").is_dir():
         raise BookError("the math fonts are not installed: run `make site`, or npm ci")
+    with FileLock(book.root / ".site-build.lock"):  # a second build waits for the first
+        return _build(book, build_main)
+
+
+def _build(book: Book, build_main) -> Path:
     site, work = book.root / "_site", book.root / ".site-build"
     old, stamp = work / "replaced", work / "complete"
     if old.exists() and not site.exists():  # a build was killed between the two renames below

@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     except book.BookError as error:
         print(f"attnbook: {error}", file=sys.stderr)
         return 2
-    except book.BuildError as error:
+    except (book.BuildError, OSError) as error:
         print(f"attnbook: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -137,7 +137,7 @@ def _doctor() -> list[str]:
         missing.insert(0, "Python 3.11 or newer is needed")
     rows = [
         ("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
-        ("book", root or "not in a checkout: `git clone` the repository for the notebooks and the site"),
+        ("book", "a checkout" if root else "no checkout: `git clone` the repository for the notebooks and the site"),
         ("processor", f"{_cores()} cores" + (f", {memory:.0f} GiB of memory" if memory else "")),
         ("torch runs on", device),
         ("Triton", "present" if util.find_spec("triton") else "absent (only the GPU kernels need it)"),
@@ -163,7 +163,7 @@ def _packages(root: Path | None) -> tuple[list[tuple[str, str]], list[str]]:
     if root and (root / "constraints.txt").is_file():
         lines = (root / "constraints.txt").read_text(encoding="utf-8").splitlines()
         pins = {canonicalize_name(name): pin for name, equal, pin in (line.partition("==") for line in lines) if equal}
-    rows, missing = [], []
+    rows, missing, tools = [], [], 0
     for requirement in map(Requirement, metadata.requires("attnbook") or []):
         name, extra = requirement.name, next((e for e in ("site", "test") if _is_extra(requirement, e)), None)
         pin = pins.get(canonicalize_name(name))
@@ -175,12 +175,16 @@ def _packages(root: Path | None) -> tuple[list[tuple[str, str]], list[str]]:
             if not extra:
                 missing.append(f"{name} is not installed; `make lab` installs it")
             continue
+        same = pin is None or version.split("+")[0] == pin
         if not requirement.specifier.contains(version, prereleases=True):
             rows.append((name, f"{version} ({pinned})"))
             missing.append(f"{name} is {version}, the book needs {requirement.specifier}; `make lab` installs it")
+        elif extra and same:
+            tools += 1
         else:
-            same = pin is None or version.split("+")[0] == pin
             rows.append((name, version if same else f"{version} ({pinned})"))
+    if tools:
+        rows.append(("site and tests", f"{tools} more packages, as pinned"))
     return rows, missing
 
 

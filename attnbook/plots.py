@@ -97,7 +97,10 @@ def heatmap(
         ax.grid(False)
         ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
         if numbers or (numbers is None and values.size <= 100):
-            _write_numbers(ax, image, values, numbers if isinstance(numbers, str) else ".2f")
+            spec = numbers if isinstance(numbers, str) else ".2f"
+            _write_numbers(ax, image, values, spec)
+            lines = [", ".join(_spell(value, spec) for value in row) for row in values]
+            _say(ax, [f"{name}: {line}" for name, line in zip(rows or range(len(lines)), lines)])
     return ax
 
 
@@ -111,17 +114,23 @@ def bars(
 ) -> Axes:
     """One bar a value with its number on top; `values` is a vector, or {series name: vector} for groups of bars."""
     series = {k: _numpy(v) for k, v in values.items()} if isinstance(values, Mapping) else {None: _numpy(values)}
+    if not series:
+        raise ValueError("values must hold at least one series, got an empty mapping")
     n = len(next(iter(series.values())))
     with matplotlib.rc_context(STYLE):
         ax = _axes(ax)
         width = 0.8 / len(series)
         for i, (name, heights) in enumerate(series.items()):
             at = np.arange(n) + (i - (len(series) - 1) / 2) * width
-            drawn = ax.bar(at, heights, width * 0.92, label=name, color=COLOURS[i], hatch=("", "//", "..", "xx")[i % 4],
+            drawn = ax.bar(at, heights, width * 0.92, label=name, color=COLOURS[i % len(COLOURS)], hatch=("", "//", "..", "xx")[i % 4],
                            edgecolor="#ffffff", linewidth=0)
             if n * len(series) <= 20:
                 ax.bar_label(drawn, fmt="%.2g", fontsize=8, padding=2)
-        ax.set_xticks(range(n), labels if labels is not None else [str(i) for i in range(n)])
+        names = labels if labels is not None else [str(i) for i in range(n)]
+        ax.set_xticks(range(n), names)
+        for name, heights in series.items():
+            said = ", ".join(f"{label} {value:.2g}" for label, value in zip(names, heights))
+            _say(ax, [f"{name}: {said}" if name else said] if n <= 20 else [])
         ax.grid(axis="x", visible=False)
         ax.margins(y=0.1)
         ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
@@ -177,10 +186,15 @@ class Plot:
 
 
 def show(drawn: Axes | Figure, alt: str) -> Plot:
-    """The figure of `drawn` as the cell's output; `alt` says in words what it shows. Raises ValueError without it."""
+    """The figure of `drawn` as the cell's output; `alt` says in words what it shows. Raises ValueError without it.
+
+    The numbers that are written into bars and heat maps are added to it, so that `alt` need not repeat them.
+    """
     if not alt.strip():
         raise ValueError("alt must describe the figure for a reader who cannot see it, got an empty string")
     fig = drawn if isinstance(drawn, Figure) else drawn.figure
+    said = [f"{ax.get_title(loc='left')}: {'; '.join(ax.said)}" for ax in fig.axes if getattr(ax, "said", None)]
+    alt = " ".join(f"{part.strip().rstrip('.')}." for part in [alt, *said]).replace("\n", " ")
     out = io.StringIO()
     with matplotlib.rc_context(STYLE):
         # Without a date and with salted ids the same figure is the same text at every run.
@@ -204,21 +218,30 @@ def _inches(ax) -> float:
 
 
 def _numpy(array) -> np.ndarray:
-    return np.asarray(array.detach() if hasattr(array, "detach") else array, dtype=float)
+    # NumPy knows no bfloat16, so a tensor is widened on its own side.
+    return np.asarray(array.detach().cpu().double() if hasattr(array, "detach") else array, dtype=float)
 
 
 def _ticks(axis, labels, n):
     axis.set_ticks(range(n) if labels is not None or n <= 16 else range(0, n, 8))
     if labels is not None:
-        axis.set_ticklabels(labels)
+        axis.set_ticklabels(labels, parse_math=False)  # a token may hold a dollar sign
     axis.set_tick_params(length=0)
 
 
 def _write_numbers(ax, image, values, spec):
     for (i, j), value in np.ndenumerate(values):
         ink = "#ffffff" if _luminance(image.cmap(image.norm(value if np.isfinite(value) else 0))) < 0.179 else "#000000"
-        text = "×" if not np.isfinite(value) else "0" if value == 0 else format(value, spec).replace("-", "−")
-        ax.text(j, i, text, ha="center", va="center", fontsize=8, color=ink if np.isfinite(value) else INK)
+        ax.text(j, i, _spell(value, spec), ha="center", va="center", fontsize=8, color=ink if np.isfinite(value) else INK)
+
+
+def _spell(value: float, spec: str) -> str:
+    return "×" if not np.isfinite(value) else "0" if value == 0 else format(value, spec).replace("-", "−")
+
+
+def _say(ax: Axes, lines: list[str]):
+    """Remember, for `show`, the numbers that a reader sees in `ax`."""
+    ax.said = [*getattr(ax, "said", []), *lines]
 
 
 def _luminance(rgba) -> float:

@@ -1,7 +1,7 @@
 """What the site changes in a notebook as Sphinx reads it, so that the file itself reads well everywhere.
 
 The notebooks are written for JupyterLab, Colab and GitHub. Here, on the way into the page: a figure becomes SVG inside
-the page, in the page's colours; a saved explorer becomes a placeholder for host.js; `[@key]` becomes a citation; and a
+the page, in the page's colours; a saved explorer becomes an empty place for host.js; `[@key]` becomes a citation; and a
 display equation with `\\tag{3.1}` can be linked to as `#eq-3.1`, from any page.
 """
 
@@ -134,7 +134,7 @@ def figure(svg: str, name: str, alt: str) -> str:
 
 
 def explorer(view: dict, states: dict, docname: str, repository: str, branch: str) -> str:
-    """A placeholder that host.js fills, for an explorer of the book; a sentence for any other widget."""
+    """A place that host.js fills, for an explorer of the book; a sentence for any other widget."""
     state = states.get(view.get("model_id"), {}).get("state", {})
     ours = OURS.fullmatch(str(state.get("_anywidget_id", "")))
     where = (

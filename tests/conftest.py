@@ -11,7 +11,7 @@ from jaxtyping import install_import_hook
 
 # Before anything imports them: from here on a call whose shapes do not fit its annotations raises TypeCheckError.
 # The numeric tower lets `temperature: float` be an int, as it may be anywhere else in Python.
-HOOKED = ["attnbook.functional", "attnbook.masks"]
+HOOKED = ["attnbook.functional", "attnbook.masks", "attnbook.positions", "attnbook.layers"]
 assert not sys.modules.keys() & set(HOOKED), "a plugin imported attnbook before its annotations could be checked"
 install_import_hook(HOOKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
@@ -47,3 +47,15 @@ def plain_functional():
 @pytest.fixture(scope="session")
 def plain_masks():
     return _unhooked("attnbook.masks")
+
+
+@pytest.fixture(scope="session")
+def plain_positions():
+    return _unhooked("attnbook.positions")
+
+
+@pytest.fixture(scope="session")
+def plain_layers(plain_masks):
+    module = _unhooked("attnbook.layers")
+    module.to_sdpa = plain_masks.to_sdpa  # the one neighbour that is handed an argument unchecked
+    return module

@@ -86,6 +86,7 @@ MISTAKES = {
     "not yaml": ("parts:\n", "parts: [\n", ["book.yml:10", "not YAML"]),
     "a tab": ("  title:", "\ttitle:", ["book.yml:4", "not YAML"]),
     "a bell": ("Ada", "A\ada", ["book.yml", "not YAML"]),
+    "nested without end": (BOOK, "[" * 3000, ["book.yml", "nested too deeply"]),
     "a list": (BOOK, "- one\n- two\n", ["book.yml:1", "must be a mapping"]),
     "empty": (BOOK, "# nothing\n", ["book.yml", "empty"]),
     "missing file": ("one", "two", ["book.yml:12", "'two'", "notebooks/two.ipynb"]),
@@ -119,6 +120,20 @@ def test_mistake_in_book_yml(root, old, new, said):
     assert "\n" not in message
     for part in said:
         assert part in message
+
+
+def test_a_folder_that_cannot_be_written_is_one_line_too(root, old_site):
+    (root / ".site-build").write_text("in the way")
+    done = attnbook(root, "site")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and ".site-build" in done.stderr
+    assert untouched(old_site)
+
+
+def test_two_builds_at_once_both_succeed(root):
+    command = [sys.executable, "-m", "attnbook.cli", "site"]
+    builds = [subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [build.wait() for build in builds] == [0, 0]
+    assert (root / "_site" / "one.html").is_file()
 
 
 def test_mistake_is_one_line_exit_code_2_and_leaves_the_site(root, old_site):
@@ -238,6 +253,7 @@ def test_site_lost_between_the_two_renames_comes_back(root, old_site):
         ("- a\n  $$x \\tag{3.2a}$$", "- a\n\n  (eq-3.2a)=\n  $$x \\tag{3.2a}$$"),
         ("$$\nx [@a]\n$$", None),
         ("```\n$$\nx \\tag{1}\n$$\n```", None),
+        ("so $x$, and $y$ too ($z$).", 'so <span class="tied">$x$,</span> and $y$ too (<span class="tied">$z$).</span>'),
         ("[(3.1)](03-x.ipynb#eq-3.1) [(3.1)](#eq-3.1)", "[(3.1)](#eq-3.1) [(3.1)](#eq-3.1)"),
     ],
 )

@@ -156,3 +156,21 @@ def test_everything_needed_is_pinned_and_nothing_else():
     assert needed() - PINS.keys() == set(), "needed but not pinned: run make constraints"
     any_python = set().union(*(needed(python) for python in ("3.11", "3.12", "3.13", "3.14")))
     assert PINS.keys() - any_python == set(), "pinned but not needed: run make constraints in a fresh .venv"
+
+
+def test_the_pins_install_on_the_oldest_python_that_the_book_promises():
+    oldest = re.search(r"\d+\.\d+", PROJECT["requires-python"])[0] + ".0"
+    refused = {
+        name: requires
+        for name in PINS
+        for requires in [_requires_python(name)]
+        if requires and not SpecifierSet(requires).contains(oldest)
+    }
+    assert refused == {}, f"not for Python {oldest}: pin an older version in constraints.txt"
+
+
+def _requires_python(name: str) -> str | None:
+    try:
+        return metadata.metadata(name).get("Requires-Python")
+    except metadata.PackageNotFoundError:  # a pin for another system
+        return None

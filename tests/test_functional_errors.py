@@ -82,6 +82,9 @@ CASES = {
     "temperature below zero": (
         ValueError, (r"\btemperature must be positive", r"got -0.5"),
         lambda f, ones: f.softmax(ones(3), temperature=-0.5)),
+    "temperature beyond the floats": (
+        ValueError, (r"\btemperature must be finite", r"got inf"),
+        lambda f, ones: f.softmax(ones(3), temperature=10**400)),
     "temperature below zero, jvp": (
         ValueError, (r"\btemperature must be positive", r"got -1"),
         lambda f, ones: f.softmax_jvp(ones(3), ones(3), temperature=-1)),

@@ -1,5 +1,7 @@
 """attnbook.masks: who may attend to whom, in NumPy and in torch, and how the conventions of torch relate to ours."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -93,7 +95,125 @@ def test_padding_is_the_opposite_of_key_padding_mask():
     torch.testing.assert_close(layer.out_proj(fn.attention(q, k, v, mask=mask)), theirs, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("make", [lambda like: masks.causal(2, 3, like=like), lambda like: masks.padding([1], 3, like)])
+# Local, and masks combined ----------------------------------------------------------------------------------------
+
+
+def test_local_by_eye():
+    np.testing.assert_array_equal(masks.local(4, None, 2), [[1, 1, 0, 0], [1, 1, 1, 0], [0, 1, 1, 1], [0, 0, 1, 1]])
+    np.testing.assert_array_equal(masks.local(1, 4, 2), [[0, 0, 1, 1]])  # the last query of four
+    np.testing.assert_array_equal(masks.local(3, None, 1), np.eye(3))
+
+
+@libraries
+@given(n_q=lengths, n_kv=lengths, window=st.integers(1, 11))
+def test_local_is_less_than_window_away(library, n_q, n_kv, window):
+    mask = masks.local(n_q, n_kv, window, like=give(np.ones(1), library))
+    want = [[abs((n_kv - 1 - j) - (n_q - 1 - i)) < window for j in range(n_kv)] for i in range(n_q)]
+    np.testing.assert_array_equal(mask, np.array(want, bool).reshape(n_q, n_kv))
+
+
+@libraries
+def test_masks_combine_and_broadcast(library):
+    like = give(np.ones(1), library)
+    sliding = masks.causal(5, like=like) & masks.local(5, None, 3, like=like)
+    np.testing.assert_array_equal(sliding, np.tri(5) - np.tri(5, k=-3))  # the 3 latest, oneself included
+    np.testing.assert_array_equal(np.asarray(sliding).sum(-1), [1, 2, 3, 3, 3])
+
+    prefix = masks.causal(4, like=like) | masks.padding(2, 4, like=like)
+    np.testing.assert_array_equal(prefix, [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]])
+
+    both = masks.causal(3, like=like) & masks.padding([1, 3], 3, like=like)
+    np.testing.assert_array_equal(both, [[[1, 0, 0], [1, 0, 0], [1, 0, 0]], [[1, 0, 0], [1, 1, 0], [1, 1, 1]]])
+    each = masks.causal(3, like=like) | masks.padding([0, 2], 3, like=like)
+    np.testing.assert_array_equal(each, [np.tri(3), [[1, 1, 0], [1, 1, 0], [1, 1, 1]]])
+
+
+# To torch and back ------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def book_masks(draw, n_heads=3):
+    """Masks of every shape that the layers take, for a batch of 2, with 3 queries and 4 keys."""
+    heads = draw(st.sampled_from([1, n_heads]))
+    shape = draw(st.sampled_from([(3, 4), (2, 3, 4), (2, 1, 4), (2, heads, 3, 4), (2, 1, 1, 4)]))
+    return np.random.default_rng(draw(st.integers(0, 99))).random(shape) < 0.6
+
+
+@libraries
+@given(mask=book_masks())
+def test_every_conversion_can_be_undone(library, mask):
+    given_mask, kind = give(mask, library), torch.Tensor if library == "torch" else np.ndarray
+    full = np.broadcast_to(mask[:, None] if mask.ndim == 3 else mask, (2, 3, *mask.shape[-2:]))
+
+    sdpa = masks.to_sdpa(given_mask)
+    np.testing.assert_array_equal(np.broadcast_to(sdpa, full.shape), full)  # True = may attend
+    np.testing.assert_array_equal(masks.from_sdpa(sdpa), sdpa)
+
+    ignore = masks.to_attn_mask(given_mask, 3)
+    if mask.ndim == 2:
+        np.testing.assert_array_equal(ignore, ~mask)
+        np.testing.assert_array_equal(masks.from_attn_mask(ignore, 3), mask)
+    else:
+        assert tuple(ignore.shape) == (6, *mask.shape[-2:])  # sequence 0's heads first
+        np.testing.assert_array_equal(ignore[4], ~full[1, 1])
+        np.testing.assert_array_equal(masks.from_attn_mask(ignore, 3), full)
+
+    bias = masks.to_additive(given_mask)
+    np.testing.assert_array_equal(bias, np.where(mask, 0.0, -math.inf))
+    np.testing.assert_array_equal(masks.from_additive(bias), mask)
+    # torch takes additive floats wherever it takes booleans.
+    np.testing.assert_array_equal(masks.from_sdpa(bias), mask)
+    np.testing.assert_array_equal(masks.from_attn_mask(masks.to_additive(~ignore), 3), masks.from_attn_mask(ignore, 3))
+    assert isinstance(sdpa, kind) and isinstance(ignore, kind) and isinstance(bias, kind)
+
+
+@libraries
+def test_key_padding_mask_can_be_undone(library):
+    like = give(np.ones(1), library)
+    mask = masks.padding([1, 3], 3, like=like)
+    ignore = masks.to_key_padding_mask(mask)
+    np.testing.assert_array_equal(ignore, [[False, True, True], [False, False, False]])
+    np.testing.assert_array_equal(masks.from_key_padding_mask(ignore), mask)
+    np.testing.assert_array_equal(masks.from_key_padding_mask(masks.to_additive(~ignore)), mask)
+    one = masks.padding(2, 3, like=like)  # a sequence by itself
+    np.testing.assert_array_equal(masks.to_key_padding_mask(one), [False, False, True])
+    np.testing.assert_array_equal(masks.from_key_padding_mask(masks.to_key_padding_mask(one)), one)
+
+
+@given(mask=book_masks())
+def test_torchs_attention_agrees_with_each_form(mask):
+    mask = torch.from_numpy(mask)
+    q, k, v = (torch.randn(2, 3, n, 2, dtype=torch.float64) for n in (3, 4, 4))
+    want = fn.attention(q, k, v, mask=masks.to_sdpa(mask))
+    for attn_mask in (masks.to_sdpa(mask), masks.to_additive(masks.to_sdpa(mask), like=q)):
+        got = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
+        torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+
+
+def test_a_batch_of_masks_is_not_a_mask_for_each_head():
+    # As many sequences as heads: nothing would complain, and sequence 0 would be masked like sequence 1.
+    q, k, v = torch.randn(3, 2, 2, 3, 4)
+    mask = masks.padding([1, 3], 3, like=q)
+    torch.testing.assert_close(fn.attention(q, k, v, masks.to_sdpa(mask))[0], v[0, :, :1].expand(2, 3, 4))
+    assert not torch.allclose(fn.attention(q, k, v, mask)[0, 1], v[0, 1, :1].expand(3, 4))
+
+
+def test_additive_gets_the_dtype_of_the_queries():
+    mask = masks.causal(2, like=torch.ones(1))
+    assert masks.to_additive(mask).dtype == torch.float32
+    assert masks.to_additive(mask, like=torch.ones(1, dtype=torch.float16)).dtype == torch.float16
+    assert masks.to_additive(masks.causal(2), like=np.ones(1, np.float32)).dtype == np.float32
+    assert masks.to_additive(mask.to("meta")).device.type == "meta"
+
+
+MAKERS = [
+    lambda like: masks.causal(2, 3, like=like),
+    lambda like: masks.padding([1], 3, like),
+    lambda like: masks.local(2, 3, 1, like),
+]
+
+
+@pytest.mark.parametrize("make", MAKERS)
 def test_like_decides_library_and_device(make):
     assert isinstance(make(None), np.ndarray) and make(None).dtype == bool
     assert isinstance(make(np.ones(2, np.float32)), np.ndarray)
@@ -104,6 +224,7 @@ def test_like_decides_library_and_device(make):
 
 NOT_A_LENGTH, NO_ARRAY = "must be a length, an integer of at least 0", "like must be a NumPy array or a torch tensor"
 NOT_LENGTHS = "lengths must be integers from 0 to n_kv = 3"
+YES, TWO, ONES = np.ones((1, 1, 1), bool), np.ones((2, 1, 1), bool), np.ones((1, 2))
 CASES = {
     "negative n_q": (ValueError, (f"n_q {NOT_A_LENGTH}", "got -1"), lambda m: m.causal(-1)),
     "negative n_kv": (ValueError, (f"n_kv {NOT_A_LENGTH}", "got -2"), lambda m: m.causal(1, -2)),
@@ -118,13 +239,46 @@ CASES = {
     "negative length": (ValueError, (NOT_LENGTHS, r"got \[-1\]"), lambda m: m.padding([-1], 3)),
     "lengths as floats": (ValueError, (NOT_LENGTHS, r"got \[1.5\]"), lambda m: m.padding([1.5], 3)),
     "lengths as a mask": (ValueError, (NOT_LENGTHS, r"got \[True\]"), lambda m: m.padding([True], 3)),
+    "ragged lengths": (ValueError, ("lengths must be .* rows of different",), lambda m: m.padding([[1], [1, 2]], 3)),
     "no lengths": (ValueError, (NOT_LENGTHS, "got None"), lambda m: m.padding(None, 3)),
+    "local, negative n_q": (ValueError, (f"n_q {NOT_A_LENGTH}", "got -1"), lambda m: m.local(-1, None, 1)),
+    "local, n_kv a float": (ValueError, (f"n_kv {NOT_A_LENGTH}", "got 2.0"), lambda m: m.local(1, 2.0, 1)),
+    "window of nothing": (ValueError, ("window must be an integer of at least 1", "got 0"), lambda m: m.local(2, 2, 0)),
+    "window a float": (ValueError, ("window must be an integer", "got 1.5"), lambda m: m.local(2, 2, 1.5)),
+    "window a bool": (ValueError, ("window must be an integer", "got True"), lambda m: m.local(2, 2, True)),
+    "sdpa of a list": (TypeError, ("mask must be a NumPy array", "got list"), lambda m: m.to_sdpa([True])),
+    "sdpa of floats": (TypeError, (r"mask must be boolean \(True = may", "float64"), lambda m: m.to_sdpa(np.ones(2))),
+    "sdpa of 5 axes": (ValueError, ("mask must have at most 4", r"1, 1\)"), lambda m: m.to_sdpa(YES.reshape([1] * 5))),
+    "sdpa, numbers": (TypeError, ("attn_mask must have a floating", "int"), lambda m: m.from_sdpa(np.ones(2, int))),
+    "from sdpa, a list": (TypeError, ("attn_mask must be a NumPy", "list"), lambda m: m.from_sdpa([True])),
+    "attn_mask of floats": (TypeError, ("mask must be boolean", "float64"), lambda m: m.to_attn_mask(ONES, 2)),
+    "attn_mask of 1 axis": (ValueError, ("mask must have 2 to 4", r"\(1,\)"), lambda m: m.to_attn_mask(YES[0, 0], 2)),
+    "other heads": (ValueError, ("n_heads = 3", r"\(1, 2, 1, 1\)"), lambda m: m.to_attn_mask(TWO[None], 3)),
+    "no heads": (ValueError, ("n_heads must be an integer of at least 1", "got 0"), lambda m: m.to_attn_mask(YES, 0)),
+    "batch of no heads": (ValueError, (r"batch \* 3", r"got \(2, 1, 1\)"), lambda m: m.from_attn_mask(TWO, 3)),
+    "attn_mask of 4 axes": (ValueError, ("attn_mask must have", "got"), lambda m: m.from_attn_mask(TWO[None], 1)),
+    "from no heads": (ValueError, ("n_heads must be an integer", "got -1"), lambda m: m.from_attn_mask(TWO, -1)),
+    "padding per query": (ValueError, ("same for every", r"\(3, 3\)"), lambda m: m.to_key_padding_mask(m.causal(3))),
+    "padding per head": (ValueError, ("same for every", "got"), lambda m: m.to_key_padding_mask(YES[None])),
+    "padding of floats": (TypeError, ("mask must be boolean", "float"), lambda m: m.to_key_padding_mask(ONES)),
+    "from padding, 3 axes": (
+        ValueError, ("key_padding_mask must have shape", r"\(1, 1, 1\)"), lambda m: m.from_key_padding_mask(YES)
+    ),
+    "from padding, list": (TypeError, ("key_padding_mask must", "list"), lambda m: m.from_key_padding_mask([1])),
+    "additive of floats": (TypeError, ("mask must be boolean", "float64"), lambda m: m.to_additive(np.ones(2))),
+    "additive like ints": (TypeError, ("like must have a floating", "int"), lambda m: m.to_additive(YES, np.array(1))),
+    "additive like torch": (TypeError, ("like must come from the", "got"), lambda m: m.to_additive(YES, torch.ones(1))),
+    "additive -1e9": (ValueError, ("bias must hold 0", "got -1000000000"), lambda m: m.from_additive(ONES * -1e9)),
+    "additive +inf": (ValueError, ("bias must hold 0", "got inf"), lambda m: m.from_additive(torch.tensor([math.inf]))),
+    "additive nan": (ValueError, ("bias must hold 0", "got nan"), lambda m: m.from_additive(np.array([math.nan]))),
+    "additive booleans": (TypeError, ("bias must have a floating dtype", "bool"), lambda m: m.from_additive(YES)),
+    "attn_mask -1e9": (ValueError, ("attn_mask must hold 0", "got -5"), lambda m: m.from_sdpa(np.float32([[-5.0]]))),
     "padding like a string": (TypeError, (NO_ARRAY, "got str"), lambda m: m.padding([1], 3, like="x")),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_bad_lengths_are_named(plain_masks, case):
+def test_bad_input_is_named(plain_masks, case):
     error, parts, call = CASES[case]
     for part in parts:
         with pytest.raises(error, match=part) as caught:

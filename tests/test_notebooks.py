@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,15 @@ def test_stored_widgets_carry_the_module_that_the_package_has(path):
 def test_the_readme_lists_the_chapters_of_the_book():
     readme = (ROOT / "README.md").read_text()
     assert [path.stem for path in NOTEBOOKS] == re.findall(r"\(notebooks/([\w-]+)\.ipynb\)", readme)
+
+
+def test_each_notebook_fetches_the_package_where_there_is_none():
+    cells = {text(cell) for path in NOTEBOOKS for cell in code_cells(path)[:1] if "colab" in tags(cell)}
+    assert len(cells) == 1 and all("colab" in tags(code_cells(path)[0]) for path in NOTEBOOKS)
+    (fetch,) = cells
+    repository = re.search(r"repository: (\S+)", (ROOT / "book.yml").read_text())[1]
+    assert f"git+{repository}\n" in fetch
+    stock = {"numpy", "torch", "matplotlib", "ipywidgets", "jupyterlab", "nbformat", "packaging", "pyyaml"}  # Colab's own
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    ours = {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]} - stock
+    assert ours == set(re.search(r"pip install -q (?!--)(.+)$", fetch, flags=re.M)[1].split())

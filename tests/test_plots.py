@@ -12,11 +12,19 @@ from attnbook import plots
 
 
 def test_show_gives_one_svg_with_its_description():
-    shown = plots.show(plots.bars([1, 2]), alt='two bars, the second "twice" the first & more')
+    shown = plots.show(plots.curve([1, 2], {"": [1, 2]}), alt='two points, the second "twice" the first & more.')
     bundle = shown._repr_mimebundle_()
     assert set(bundle) == {"image/svg+xml", "text/plain"}
-    assert bundle["image/svg+xml"].startswith('<svg role="img" aria-label="two bars, the second &quot;twice&quot;')
-    assert bundle["text/plain"] == repr(shown) == 'Figure: two bars, the second "twice" the first & more'
+    assert bundle["image/svg+xml"].startswith('<svg role="img" aria-label="two points, the second &quot;twice&quot;')
+    assert bundle["text/plain"] == repr(shown) == 'Figure: two points, the second "twice" the first & more.'
+
+
+def test_the_description_has_the_numbers_that_the_figure_shows():
+    bars = plots.bars({"a": [1, 0.25], "b": [2, 3]}, ["x", "y"], title="Bars")
+    assert plots.show(bars, alt="Two pairs.").alt == "Two pairs. Bars: a: x 1, y 0.25; b: x 2, y 3."
+    weights = plots.heatmap(np.array([[0.25, -np.inf]]), ["q"], ["k1", "k2"], title="Map")
+    assert plots.show(weights, alt="A row.").alt == "A row. Map: q: 0.25, ×."
+    assert plots.show(plots.heatmap(np.zeros((20, 20))), alt="Large.").alt == "Large."
 
 
 def test_a_figure_is_the_same_text_at_every_run():
@@ -76,12 +84,24 @@ def test_numbers_in_cells_contrast_with_their_cell(value):
     [
         (lambda: plots.heatmap(np.zeros(3)), r"array must be a matrix.*got shape \(3,\)"),
         (lambda: plots.heatmap(np.zeros((2, 3)), rows=["a"]), "rows must have a label for each of the 2, got 1"),
+        (lambda: plots.bars({}), "values must hold at least one series"),
         (lambda: plots.heatmap(np.zeros((2, 3)), cols=list("ab")), "cols must have a label for each of the 3, got 2"),
     ],
 )
 def test_wrong_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_token_with_a_dollar_sign_is_no_formula():
+    shown = plots.show(plots.heatmap(np.eye(2), ["$x^{", "\\frac$"], ["$a_$", "$"]), alt="x")
+    assert shown.svg
+
+
+def test_many_series_and_half_precision_are_drawn():
+    names = "abcdefgh"
+    axes = plots.bars({name: torch.ones(2, dtype=torch.bfloat16) for name in names})
+    assert len(axes.get_legend().get_texts()) == len(names)
 
 
 def test_a_power_of_two_axis_shows_plain_numbers():

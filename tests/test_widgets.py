@@ -102,6 +102,16 @@ def test_logits_may_be_any_kind_of_array(logits):
     assert explorer.get_state("logits") == {"logits": [1.0, 2.0, 3.0]}
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.int64])
+def test_tensors_of_every_type_are_taken(dtype):
+    assert SoftmaxExplorer(torch.tensor([1, 2, 3], dtype=dtype)).logits.tolist() == [1.0, 2.0, 3.0]
+
+
+def test_labels_are_all_given_or_none():
+    with pytest.raises(TraitError, match="labels must be one string for each of the 2 logits, got 1"):
+        SoftmaxExplorer([1, 2], labels=["a"])
+
+
 def test_labels_follow_the_number_of_logits(softmax):
     softmax.logits = [1, 2, 3, 4]
     assert softmax.labels == ("cat", "dog", "bird", "z₄")
@@ -134,6 +144,8 @@ def test_the_browser_may_change_logits_and_labels_together(softmax):
         ("temperature", 0, "temperature must be a finite number above 0, got 0"),
         ("temperature", float("inf"), "temperature must be a finite number above 0, got inf"),
         ("temperature", "warm", "temperature must be a finite number above 0, got 'warm'"),
+        ("temperature", 10**400, "temperature must be a finite number above 0, got an integer beyond every float"),
+        ("labels", ["a", "b", "\ud800"], r"labels must be strings without lone surrogates.*got \['a', 'b', '\\ud800'\]"),
         ("temperature", True, "temperature must be a finite number above 0, got True"),
         ("weights", [1, 0, 0], "weights is computed .* set logits or temperature instead"),
         ("entropy", 0.0, "entropy is computed .* set logits or temperature instead"),
@@ -166,7 +178,7 @@ def test_an_array_given_is_not_held(softmax):
 def test_lookup_results_are_attention_over_distances(points, query, bandwidth):
     keys, values = (np.array(column) for column in zip(*points))
     explorer = LookupExplorer(keys, values, query=query, bandwidth=bandwidth)
-    weights = functional.softmax(-((query - keys) ** 2) / (2 * bandwidth**2))
+    weights = functional.softmax(-(((query - keys) / bandwidth) ** 2) / 2)
     np.testing.assert_array_equal(explorer.weights, weights)
     assert explorer.out == float(weights @ values)
 
@@ -175,6 +187,26 @@ def test_lookup_starts_in_the_middle(lookup):
     explorer = LookupExplorer([0, 10], [1, 2])
     assert (explorer.query, explorer.bandwidth, explorer.out) == (5.0, 1.0, 1.5)
     assert LookupExplorer([3, 3], [1, 2]).bandwidth == 1.0
+
+
+@given(st.floats(-1e15, 1e15), st.floats(0, 1e15))
+def test_lookup_starts_between_its_keys(low, distance):
+    high = min(low + distance, 1e15)
+    explorer = LookupExplorer([high, low], [1, 1])
+    assert low <= explorer.query <= high
+    assert np.isfinite([explorer.bandwidth, explorer.out]).all()
+
+
+def test_lookup_starts_at_a_number_that_a_person_might_have_typed():
+    assert LookupExplorer([2012, 2024], [0, 1]).query == 2018
+    assert LookupExplorer([0.0, 6.2], [0, 1]).query == 3.1
+    assert LookupExplorer([1.7e9, 1.7e9 + 86400], [0, 1]).query == 1.7e9 + 43000
+
+
+def test_lookup_stays_finite_at_its_bounds():
+    for bandwidth in (1e-12, 1e15):
+        explorer = LookupExplorer([-1e15, 1e15, 1e15], [-1e15, 1e15, 1e15], query=-2e15, bandwidth=bandwidth)
+        assert np.isfinite(explorer.weights).all() and np.isfinite(explorer.out)
 
 
 def test_lookup_tends_to_the_nearest_key(lookup):
@@ -192,14 +224,33 @@ def test_the_number_of_points_changes_in_one_step(lookup):
     assert lookup.weights.shape == (2,)
 
 
+def test_what_changes_in_one_step_is_one_message(softmax, lookup, monkeypatch):
+    for explorer, changes in (
+        (lookup, {"keys_": [0.0, 1.0], "values": [5.0, 5.0]}),
+        (softmax, {"logits": [1.0, 2.0], "labels": ["a", "b"]}),
+    ):
+        sent = []
+        monkeypatch.setattr(explorer, "_send", lambda message, buffers=None: sent.append(message["state"]))
+        with explorer.hold_trait_notifications():
+            for name, value in changes.items():
+                setattr(explorer, name, value)
+        assert sent == [changes]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
         ("keys_", [1.0, 2.0], "keys_ must be as many as values, 3, got 2; to change the number of both"),
         ("values", [1.0, 2.0], "values must be as many as keys_, 3, got 2; to change the number of both"),
         ("keys_", [1.0], r"keys_ must be 2…200 finite numbers, got shape \(1,\)"),
-        ("query", None, "query must be a finite number, got None"),
-        ("bandwidth", -1, "bandwidth must be a finite number above 0, got -1"),
+        ("query", None, r"query must be a finite number at least -2e\+15 and at most 2e\+15, got None"),
+        ("query", 1e200, "query must be a finite number at least .*got 1e\\+200"),
+        ("query", 10**400, "query must be a finite number .*got an integer beyond every float"),
+        ("keys_", [0.0, 1.0, 1e308], r"keys_ must be within ±1,000,000,000,000,000, got 1e\+308"),
+        ("values", [0.0, -1e308, 1.0], r"values must be within ±1,000,000,000,000,000, got -1e\+308"),
+        ("bandwidth", 1e-200, "bandwidth must be a finite number at least 1e-12 .*got 1e-200"),
+        ("bandwidth", 1e200, r"bandwidth must be .*at most 1e\+15, got 1e\+200"),
+        ("bandwidth", -1, r"bandwidth must be a finite number at least 1e-12 and at most 1e\+15, got -1"),
         ("weights", [1, 0, 0], "weights is computed .* set keys_, query or bandwidth instead"),
         ("out", 1.0, "out is computed .* set keys_, values, query or bandwidth instead"),
     ],

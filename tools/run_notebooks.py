@@ -40,11 +40,26 @@ def tidy(notebook) -> str:
         "language_info": {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"},
         **({"widgets": notebook.metadata.widgets} if "widgets" in notebook.metadata else {}),
     }
-    text = json.dumps(notebook)
     models = notebook.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
+    outputs = json.dumps([cell.get("outputs") for cell in notebook.cells])
+    keep_shown(models, outputs)
+    text = json.dumps(notebook)
     for number, model_id in enumerate(models):  # in the order in which the kernel made them
         text = text.replace(model_id, f"widget-{number:03d}")
     return json.dumps(json.loads(text), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def keep_shown(models: dict, outputs: str):
+    """Forget the widgets that no output shows, directly or as a part of one that is shown."""
+    shown = {model_id for model_id in models if model_id in outputs}
+    grown = True
+    while grown:
+        parts = json.dumps([models[model_id] for model_id in shown])
+        more = {model_id for model_id in models if model_id in parts} - shown
+        grown = bool(more)
+        shown |= more
+    for model_id in set(models) - shown:
+        del models[model_id]
 
 
 def join_streams(outputs: list) -> list:

@@ -6,6 +6,7 @@ An explorer's inputs are `Array`, `Number` and `Labels` traits, which travel to 
 
 import math
 import re
+from contextlib import contextmanager
 from pathlib import Path
 
 import anywidget
@@ -42,6 +43,12 @@ class Explorer(anywidget.AnyWidget):
     def _summary(self) -> str:
         return ""
 
+    @contextmanager
+    def hold_trait_notifications(self):
+        """Changes made within are checked together, and reach the browser in one message, so never half of them."""
+        with self.hold_sync(), super().hold_trait_notifications():
+            yield
+
     def _publish(self, **results):
         """Set Result traits; arrays go out read-only, so that nobody edits a result in place."""
         for name, value in results.items():
@@ -73,19 +80,20 @@ class _Input(TraitType):
 class Array(_Input):
     """Numbers (or booleans) from a list, a tuple, NumPy or torch; held as a read-only NumPy array.
 
-    `sizes` gives (fewest, most) for each axis. Read-only, because an element set in place could not be seen: the
+    `sizes` gives (fewest, most) for each axis, `within` how large the numbers may be. Read-only, because an element set in place could not be seen: the
     browser would keep showing the old one. Assign a new array instead.
     """
 
-    def __init__(self, default_value, *, sizes, help: str, dtype: type = float, allow_none: bool = False):
+    def __init__(self, default_value, *, sizes, help: str, dtype: type = float, within: float = math.inf, **options):
         default = None if default_value is None else _frozen(np.array(default_value, dtype=dtype))
-        super().__init__(default, help=help, allow_none=allow_none)
-        self.sizes, self.dtype = sizes, dtype
+        super().__init__(default, help=help, **options)
+        self.sizes, self.dtype, self.within = sizes, dtype, within
         self.tag(to_json=_array_to_json, from_json=lambda value, _: value)
 
     def validate(self, obj, value):
         if hasattr(value, "detach"):  # a torch tensor, wherever it lives and whether or not it tracks gradients
-            value = value.detach().cpu().numpy()
+            value = value.detach().cpu()
+            value = (value.double() if value.is_floating_point() else value).numpy()  # NumPy knows no bfloat16
         try:
             array = np.array(value)
         except (TypeError, ValueError):
@@ -96,9 +104,13 @@ class Array(_Input):
             low <= n <= high for n, (low, high) in zip(array.shape, self.sizes)
         ):
             raise self.refuse(self._expected(), f"shape {array.shape}")
+        with np.errstate(over="ignore"):
+            array = array.astype(self.dtype)
         if not np.isfinite(array).all():
             raise self.refuse(self._expected(), _short(value))
-        return _frozen(array.astype(self.dtype))
+        if np.abs(array).max() > self.within:
+            raise self.refuse(f"within ±{self.within:,.0f}", f"{array.flat[np.abs(array).argmax()]:g}")
+        return _frozen(array)
 
     def _expected(self) -> str:
         kind = "booleans" if self.dtype is bool else "finite numbers"
@@ -116,10 +128,14 @@ class Number(_Input):
         number = value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
         if isinstance(number, bool) or not isinstance(number, (int, float)):
             raise self.refuse(self._expected(), _short(value))
+        try:
+            number = float(number)
+        except OverflowError:
+            raise self.refuse(self._expected(), "an integer beyond every float") from None
         inside = self.low <= number <= self.high and (self.above is None or number > self.above)
         if not (math.isfinite(number) and inside):
             raise self.refuse(self._expected(), _short(value))
-        return float(number)
+        return number
 
     def _expected(self) -> str:
         bounds = [f"above {self.above:g}"] if self.above is not None else []
@@ -142,6 +158,8 @@ class Labels(_Input):
         labels = tuple(value)
         if len(labels) > self.most or not all(isinstance(label, str) for label in labels):
             raise self.refuse(f"a list of at most {self.most} strings", _short(value))
+        if any("\ud800" <= letter <= "\udfff" for label in labels for letter in label):
+            raise self.refuse("strings without lone surrogates, which no message can carry", _short(value))
         return labels
 
 

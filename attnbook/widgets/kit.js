@@ -68,9 +68,16 @@ export function format(number, digits = 3) {
   return /[1-9]/.test(text) ? text.replaceAll("-", "−") : text.replace("-", "");
 }
 
-/** All of a number's digits (up to 10 significant), as the box for exact entry shows it. */
+/** All of a number's digits (up to 12 significant), as the box for exact entry shows it. */
 export function exact(number) {
-  return String(Number(number.toPrecision(10))).replaceAll("-", "−");
+  return String(Number(number.toPrecision(12))).replaceAll("-", "−");
+}
+
+/** The least of 1, 2 or 5 × 10ⁿ that is not below `rough`: steps that people count in. */
+export function roundStep(rough) {
+  const power = Math.floor(Math.log10(rough));
+  const factor = [1, 2, 5, 10].find((each) => Number(`${each}e${power}`) >= rough);
+  return Number(`${factor}e${power}`); // read as a decimal: 10 ** -5 is not 0.00001
 }
 
 /** What a reader typed as a number, or NaN. A decimal comma and a typographic minus are understood. */
@@ -177,7 +184,7 @@ export function announce(root, text) {
   region.timer = setTimeout(() => patch(region, { text }), 400);
 }
 
-/** Run `draw` when the element gets another width, and (if its class has ab-drawing) when the page turns dark. */
+/** Run `draw` when the element gets another width, and (if its class has ab-drawing) when the page's colours change. */
 export function onLook(element, draw) {
   let width = 0;
   new ResizeObserver(() => {
@@ -196,7 +203,9 @@ function watchTheme() {
   const attributes = { attributes: true, attributeFilter: ["data-theme", "data-jp-theme-light", "class"] };
   const observer = new MutationObserver(tell);
   for (const place of [document.documentElement, document.body]) observer.observe(place, attributes);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", tell);
+  for (const query of ["(prefers-color-scheme: dark)", "(forced-colors: active)", "print"]) {
+    matchMedia(query).addEventListener("change", tell);
+  }
 }
 
 // Controls -------------------------------------------------------------------------------------------------------
@@ -204,7 +213,8 @@ function watchTheme() {
 /**
  * A native range (so the keyboard and screen reader parts of the WAI-ARIA slider pattern are the browser's) with a
  * box for exact entry. `scale: "log"` spaces the values evenly in the logarithm, 40 steps a decade. `limits` is
- * what may be typed, where that is more than the slider spans; the slider then widens.
+ * what may be typed, where that is more than the slider spans; the slider then widens. `setRange(low, high, step)`
+ * gives it other ends and, if one is named, another step.
  */
 export function slider({
   label, min, max, step = 0.1, value, format: spell = (x) => format(x, 2), onInput = () => {}, scale = "linear",
@@ -249,8 +259,8 @@ export function slider({
     setRange(Math.min(min, number), Math.max(max, number));
   }
 
-  function setRange(low, high) {
-    [min, max] = [low, high];
+  function setRange(low, high, by = step) {
+    [min, max, step] = [low, high, by];
     const [first, last] = [position(min), position(max)];
     patch(range, { min: first, max: last, step: scale === "log" ? 1 : step });
     show();
@@ -652,12 +662,17 @@ export function heatmap({
     context.font = numbers;
     context.textAlign = "center";
     context.textBaseline = "middle";
+    const texts = data.values.map((row, i) =>
+      Array.from(row, (x, j) => (data.mask && !data.mask[i][j] ? "" : spell(x))));
+    const longest = texts.flat().reduce((a, b) => (b.length > a.length ? b : a), "");
+    const squeeze = Math.min(1, (cw - 6) / context.measureText(longest).width); // 6: clear of the neighbour's
+    const size = Math.floor(parseInt(numbers) * squeeze);
+    if (size < 8) return; // too small to read; whoever points at a cell is told its number
+    context.font = numbers.replace(/^\d+/, size);
     for (let i = 0; i < n; i++) {
       for (let j = 0; j < m; j++) {
-        if (data.mask && !data.mask[i][j]) continue;
-        const text = spell(data.values[i][j]);
         context.fillStyle = table.ink[shade(data.values[i][j])];
-        if (text.length * 6 < cw + 6) context.fillText(text, left + (j + 0.5) * cw, top + (i + 0.5) * ch + 0.5);
+        context.fillText(texts[i][j], left + (j + 0.5) * cw, top + (i + 0.5) * ch + 0.5);
       }
     }
   }
@@ -846,7 +861,9 @@ export function vectors2d({
 
   function ask(index, x, y, grain) {
     const tidy = (a) => clamp(Number((Math.round(a / grain) * grain).toPrecision(9)), domain[0], domain[1]);
-    onMove(index, tidy(x), tidy(y));
+    [x, y] = [tidy(x), tidy(y)];
+    vectors = vectors.with(index, { ...vectors[index], x, y }); // the next key may come before the caller has drawn
+    onMove(index, x, y);
   }
 
   /** Takes any of {vectors, highlight: index or null, domain}. */

@@ -1,8 +1,8 @@
 // Soft lookup: points on a line, each with a key (where it lies) and a value (what it holds). A query attends to
 // them by distance, and its answer is the weighted sum of the values: Nadaraya–Watson kernel regression.
 import {
-  announce, argmax, bind, clamp, commit, dot, entropy, exact, explorerRoot, format, h, onFrame, onLook, patch, slider,
-  softmax, svg, uniqueId,
+  announce, argmax, bind, clamp, commit, dot, entropy, exact, explorerRoot, format, h, onFrame, onLook, patch,
+  roundStep, slider, softmax, svg, uniqueId,
 } from "./kit.js";
 
 const SCENE = 230; // height in px of the points and the curve
@@ -26,9 +26,9 @@ function render({ model, el }) {
   const answer = svg("path", { class: "ab-answer", d: "M0-8L8 0L0 8L-8 0Z" });
   const stems = svg("g", null);
   const numbers = svg("g", { "aria-hidden": "true" });
-  const scale = svg("text", { class: "ab-tick", x: PAD.left - 6, "text-anchor": "end", "aria-hidden": "true" });
+  const scale = svg("text", { class: "ab-tick", "text-anchor": "end", "aria-hidden": "true" });
   const clip = uniqueId("clip");
-  const opening = svg("rect", { x: PAD.left, y: PAD.top, height: SCENE });
+  const opening = svg("rect", { y: PAD.top, height: SCENE });
   const picture = { height: HEIGHT, class: "ab-lookup", role: "group", "aria-label": "Keys across, values up" };
   const plot = svg("svg", picture,
     svg("clipPath", { id: clip }, opening), frame, scale,
@@ -38,11 +38,11 @@ function render({ model, el }) {
     svg("g", { "aria-hidden": "true" }, answer, handle));
   const scene = h("div", { class: "ab-scene" }, plot);
   const query = slider({
-    label: "Query q", min: 0, max: 1, step: 0.01, limits: [-1e6, 1e6], value: model.get("query"),
+    label: "Query q", min: 0, max: 1, limits: [-2e15, 2e15], value: model.get("query"), format: brief,
     onInput: (x) => commit(model, { query: x }),
   });
   const width = slider({
-    label: "Bandwidth h", min: 0.01, max: 10, scale: "log", limits: [1e-6, 1e6], value: model.get("bandwidth"),
+    label: "Bandwidth h", min: 0.01, max: 10, scale: "log", limits: [1e-12, 1e15], value: model.get("bandwidth"),
     format: brief, onInput: (x) => commit(model, { bandwidth: x }),
   });
   const out = h("output", { "data-read": "out" });
@@ -96,6 +96,7 @@ function render({ model, el }) {
 
   function draw() {
     const now = state();
+    if (now.keys.length !== now.values.length) return; // the other trait is still on its way from Python
     const plotWidth = scene.clientWidth;
     const key = JSON.stringify([plotWidth, now.keys, now.values]);
     if (plotWidth && view?.key !== key) look(now, plotWidth, key);
@@ -112,7 +113,9 @@ function render({ model, el }) {
   function drawControls({ keys, query: q, bandwidth }) {
     const [low, high] = span(keys);
     const shown = [Math.min(low, q), Math.max(high, q)].join();
-    if (query.shown !== shown) query.setRange(...(query.shown = shown).split(",").map(Number));
+    if (query.shown !== shown) {
+      query.setRange(...(query.shown = shown).split(",").map(Number), roundStep((high - low) / 200));
+    }
     if (query.value !== q) query.set(q);
     const widest = Number((2 * (high - low)).toPrecision(1));
     const widths = [Math.min(widest / 4000, bandwidth), Math.max(widest, bandwidth)].join();
@@ -125,11 +128,14 @@ function render({ model, el }) {
     const [x0, x1] = span(keys);
     const [y0, y1] = span(values);
     const right = plotWidth - PAD.right;
-    const X = (x) => PAD.left + ((x - x0) / (x1 - x0)) * (right - PAD.left);
+    const longest = Math.max(...ticks(y0, y1, 5).map((y) => exact(y).length));
+    const left = Math.max(PAD.left, 12 + 7 * longest); // a digit of the scale takes up to 7 pixels
+    const X = (x) => left + ((x - x0) / (x1 - x0)) * (right - left);
     const Y = (y) => PAD.top + SCENE * (1 - (y - y0) / (y1 - y0));
-    view = { key, X, Y, x0, x1, right, base: HEIGHT - PAD.bottom };
+    view = { key, X, Y, x0, x1, left, right, base: HEIGHT - PAD.bottom };
     patch(plot, { width: plotWidth, viewBox: `0 0 ${plotWidth} ${HEIGHT}` });
-    patch(opening, { width: right - PAD.left });
+    patch(opening, { x: left, width: right - left });
+    patch(scale, { x: left - 6 });
     const sorted = [...new Set(keys)].sort((a, b) => a - b);
     const borders = [x0, ...sorted.slice(1).map((k, i) => (k + sorted[i]) / 2), x1];
     patch(nearest, { d: polyline(sorted.flatMap((k, i) => {
@@ -143,25 +149,27 @@ function render({ model, el }) {
   }
 
   function drawCurve({ keys, values, bandwidth }) {
-    const { X, Y, x0, x1, right } = view;
+    const { X, Y, x0, x1, left, right } = view;
     view.bandwidth = bandwidth;
-    const steps = Math.ceil((right - PAD.left) / 2);
+    const steps = Math.ceil((right - left) / 2);
     const at = Array.from({ length: steps + 1 }, (_, i) => x0 + ((x1 - x0) * i) / steps);
     patch(curve, { d: polyline(at.map((x) => [X(x), Y(dot(weigh(keys, x, bandwidth), values))])) });
   }
 
   function axes(x0, x1, y0, y1) {
-    const { X, Y, right, base } = view;
+    const { X, Y, left, right, base } = view;
     const text = (attributes, content) => svg("text", { class: "ab-tick", ...attributes }, content);
     const floor = PAD.top + SCENE;
+    const wide = 7 * Math.max(exact(x0).length, exact(x1).length); // of a key's label, as timestamps have them
+    const many = Math.max(2, Math.floor(right / Math.max(80, wide + 24)));
     return [
       ...ticks(y0, y1, 5).flatMap((y) => [
-        svg("line", { class: "ab-rule", x1: PAD.left, x2: right, y1: Y(y), y2: Y(y) }),
-        text({ x: PAD.left - 6, y: Y(y) + 4, "text-anchor": "end" }, exact(y))]),
-      ...ticks(x0, x1, Math.max(3, Math.floor(right / 80))).map((x) =>
-        text({ x: X(x), y: base + 14, "text-anchor": "middle" }, exact(x))),
-      svg("line", { class: "ab-axis", x1: PAD.left, x2: right, y1: floor, y2: floor }),
-      svg("line", { class: "ab-axis", x1: PAD.left, x2: right, y1: base, y2: base }),
+        svg("line", { class: "ab-rule", x1: left, x2: right, y1: Y(y), y2: Y(y) }),
+        text({ x: left - 6, y: Y(y) + 4, "text-anchor": "end" }, exact(y))]),
+      ...ticks(x0, x1, many).map((x) =>
+        text({ x: Math.max(X(x), wide / 2), y: base + 14, "text-anchor": "middle" }, exact(x))),
+      svg("line", { class: "ab-axis", x1: left, x2: right, y1: floor, y2: floor }),
+      svg("line", { class: "ab-axis", x1: left, x2: right, y1: base, y2: base }),
       text({ x: 2, y: PAD.top + 2 - 4 }, "value"), text({ x: 2, y: floor + 20 }, "weight"),
       text({ x: right, y: base + 27, "text-anchor": "end" }, "key"),
     ];
@@ -182,7 +190,7 @@ function render({ model, el }) {
   }
 
   function drawQuery({ keys, values, query: q, bandwidth, weights, out: result }) {
-    const { X, Y, x0, x1, base } = view;
+    const { X, Y, x0, x1, left, base } = view;
     const full = [0.125, 0.25, 0.5].find((most) => Math.max(...weights) <= most) ?? 1; // what the strip's top is
     const height = (weight) => ((STRIP - 18) * weight) / full;
     patch(scale, { y: base - height(full) + 4, text: exact(full) });
@@ -197,13 +205,13 @@ function render({ model, el }) {
       patch(mark.stem, { x1: X(keys[i]), x2: X(keys[i]), y1: base, y2: base - height(weights[i]) });
     });
     drawNumbers(keys, weights, (weight) => base - height(weight));
-    const peak = weights[argmax(weights)] / Math.exp(-((keys[argmax(weights)] - q) ** 2) / (2 * bandwidth ** 2));
-    drawBell(q, bandwidth, (x) => height(peak * Math.exp(-((x - q) ** 2) / (2 * bandwidth ** 2))), peak);
+    const peak = weights[argmax(weights)] / Math.exp(score(keys[argmax(weights)], q, bandwidth));
+    drawBell(q, bandwidth, (x) => height(peak * Math.exp(score(x, q, bandwidth))), peak);
     const at = clamp(X(q), X(x0), X(x1));
     patch(line, { x1: at, x2: at, y1: PAD.top, y2: base });
     patch(handle, { cx: at, cy: base });
     patch(answer, { transform: `translate(${at} ${Y(result)})` });
-    patch(across, { x1: PAD.left, x2: at, y1: Y(result), y2: Y(result) });
+    patch(across, { x1: left, x2: at, y1: Y(result), y2: Y(result) });
   }
 
   /** The weights as numbers at their stems' tips, the largest first; one that finds no free place is left out. */
@@ -240,17 +248,17 @@ function render({ model, el }) {
     while (body.rows.length > keys.length + 1) body.lastChild.remove();
     while (body.rows.length < keys.length + 1) body.append(h("tr", null, [1, 2, 3, 4, 5].map(() => h("td"))));
     const fill = (row, texts) => texts.forEach((text, c) => patch(body.rows[row].cells[c], { text }));
-    keys.forEach((k, i) => fill(i, [brief(k), brief(values[i]), format(-((q - k) ** 2) / (2 * bandwidth ** 2)),
+    keys.forEach((k, i) => fill(i, [brief(k), brief(values[i]), format(score(k, q, bandwidth)),
       format(weights[i]), format(weights[i] * values[i])]));
     fill(keys.length, ["", "", "sum", format(weights.reduce((a, b) => a + b, 0)), format(result)]);
   }
 
   function follow(event) {
     const box = plot.getBoundingClientRect();
-    const { x0, x1, right } = view;
-    const x = x0 + ((event.clientX - box.left - PAD.left) / (right - PAD.left)) * (x1 - x0);
+    const { x0, x1, left, right } = view;
+    const x = x0 + ((event.clientX - box.left - left) / (right - left)) * (x1 - x0);
     const grain = 10 ** Math.floor(Math.log10((x1 - x0) / 300));
-    commit(model, { query: clamp(Number((Math.round(x / grain) * grain).toPrecision(9)), x0, x1) });
+    commit(model, { query: clamp(multiple(Math.round, x, grain), x0, x1) });
   }
 
   function onKey(event) {
@@ -271,8 +279,13 @@ function render({ model, el }) {
   };
 }
 
+/** Divided before it is squared, as in lookup.py: neither a square of the distance nor of the bandwidth overflows. */
+function score(key, query, bandwidth) {
+  return -(((query - key) / bandwidth) ** 2) / 2;
+}
+
 function weigh(keys, query, bandwidth) {
-  return softmax(keys.map((key) => -((query - key) ** 2) / (2 * bandwidth ** 2)));
+  return softmax(keys.map((key) => score(key, query, bandwidth)));
 }
 
 /** The value of the nearest key; the mean where several are equally near, as the limit of the weights has it. */
@@ -283,27 +296,35 @@ function lookUp(keys, values, query) {
   return found.reduce((sum, value) => sum + value, 0) / found.length;
 }
 
-/** A number in up to four digits, as short as it can be said. */
+/** A number in up to four digits, a large one to its first decimal: years and timestamps must stay apart. */
 function brief(x) {
-  return exact(Number(x.toPrecision(4)));
+  return exact(Number(Math.abs(x) < 1000 ? x.toPrecision(4) : x.toFixed(1)));
 }
 
 function polyline(places) {
   return places.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
 }
 
-/** The range of the numbers with a little room on both sides. */
+/**
+ * The range of the numbers with a little room on both sides, in whole steps of the slider that moves through it. Below
+ * a billionth of the numbers' size their differences are lost in a double's rounding; the room then makes the range.
+ */
 function span(numbers) {
   const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
-  const room = (high - low) * 0.06 || 1;
-  return [Number((low - room).toPrecision(3)), Number((high + room).toPrecision(3))];
+  const spread = high - low > 1e-14 ? 0.06 * (high - low) : 1;
+  const room = Math.max(spread, 1e-9 * Math.abs(low), 1e-9 * Math.abs(high));
+  const step = roundStep((high - low + 2 * room) / 200);
+  return [multiple(Math.floor, low - room, step), multiple(Math.ceil, high + room, step)];
+}
+
+/** The multiple of `grain` to which `round` takes x, without the noise of binary fractions. */
+function multiple(round, x, grain) {
+  return Number((round(x / grain) * grain).toPrecision(15));
 }
 
 /** Round numbers within the range, about `count` of them. */
 function ticks(low, high, count) {
-  const rough = (high - low) / count;
-  const unit = 10 ** Math.floor(Math.log10(rough));
-  const every = unit * [1, 2, 5, 10].find((factor) => factor * unit >= rough);
+  const every = roundStep((high - low) / count);
   const first = Math.ceil(low / every);
   return Array.from({ length: Math.floor(high / every) - first + 1 }, (_, i) => (first + i) * every);
 }

@@ -13,6 +13,8 @@ const LONGEST = 64;
 const WIDEST = 64;
 const MANY = 12; // tokens, beyond which only what stands out is named and coloured in full
 const ROLES = { q: 1553713, k: 1987661, v: 16109 };
+const BREAKS = /[\s\x1c-\x1f\x85]+/; // Python's white space as well as the browser's
+const REACH = 3; // what the sliders of components span, and where the starting vectors stay
 const DOES = { q: "looks for", k: "offers", v: "hands over" };
 
 // Starting vectors: default_vectors in qkv.py, to the last bit -----------------------------------------------------
@@ -106,7 +108,7 @@ function ownText(act) {
 
   function read() {
     before ??= act.snapshot();
-    const words = input.value.split(/\s+/).filter(Boolean);
+    const words = input.value.toWellFormed().split(BREAKS).filter(Boolean);
     const fits = words.length >= SHORTEST && words.length <= LONGEST;
     const wanted = words.length < SHORTEST ? `needs at least ${SHORTEST}` : `takes at most ${LONGEST}`;
     const count = `${words.length} ${words.length === 1 ? "word" : "words"}`;
@@ -119,7 +121,7 @@ function ownText(act) {
     element: h("div", { class: "qkv-text" }, h("label", { class: "ab-label", for: id }, "Your own text, 3 to 64 words"),
       input, problem),
     update({ tokens }) {
-      if (input.value.split(/\s+/).filter(Boolean).join(" ") === tokens.join(" ")) return;
+      if (input.value.split(BREAKS).filter(Boolean).join(" ") === tokens.join(" ")) return;
       if (document.activeElement === input && before) return; // being typed, and not yet a text that fits
       input.value = tokens.join(" ");
       patch(problem, { text: "" });
@@ -275,7 +277,7 @@ function knobs(act) {
   const title = h("h4", { class: "qkv-caption" });
   const groups = ["q", "k", "v"].map((role) => {
     const sliders = [0, 1].map((axis) => slider({
-      label: role, min: -3, max: 3, step: 0.1, value: 0, limits: [-100, 100],
+      label: role, min: -REACH, max: REACH, step: 0.1, value: 0, limits: [-100, 100],
       onInput: (x) => act.knob(role, axis, x),
     }));
     const label = `${role}, what it ${DOES[role]}`;
@@ -296,6 +298,7 @@ function knobs(act) {
         each.element.hidden = axis === 1 && vector.length === 1;
         if (each.element.hidden) return;
         each.setLabel(`${role}${subscript(shown[axis] + 1)}`);
+        if (!each.range.matches(":active")) each.setRange(-REACH, REACH); // never under the hand that drags it
         each.set(vector[shown[axis]]);
       });
     }
@@ -546,7 +549,9 @@ const INPUTS = ["tokens", "q", "k", "v", "mask", "scaled", "temperature"];
 function render({ model, el }) {
   const s = {}; // the model's inputs, as last read
   const ui = { selected: 2, hover: null, kind: "none", axes: { q: [0, 1], v: [0, 1] } };
-  let results = null;
+  let results = null; // of what is drawn
+  let spare = null; // {tokens, q, k, v}: components that a smaller d_k left out, for when it grows again
+  let changed = false; // whether the reader has changed something that is not drawn yet
 
   const act = {
     n: () => s.tokens.length,
@@ -560,7 +565,7 @@ function render({ model, el }) {
     link(place) {
       if (["row", "col", "component"].every((name) => place?.[name] === ui.hover?.[name])) return;
       ui.hover = place;
-      point();
+      if (!changed) point();
     },
     drag(role, index, point) {
       const row = [...s[role][index]];
@@ -574,14 +579,18 @@ function render({ model, el }) {
       ui.axes[role][axis] = component;
       redraw();
     },
-    reset: () => change(Object.fromEntries(Object.keys(ROLES).map((role) => [role, fresh(role, s[role][0].length)]))),
+    reset() {
+      spare = null;
+      change(Object.fromEntries(Object.keys(ROLES).map((role) => [role, fresh(role, s[role][0].length)])));
+    },
     retext(words, before) {
       const rows = Object.fromEntries(Object.keys(ROLES).map((role) => [role, carried(before, role, words, seed())]));
       change({ tokens: words, ...rows, mask: carriedMask(before.mask, words.length) });
     },
     widen(width) {
       const roles = s.v[0].length === s.q[0].length ? Object.keys(ROLES) : ["q", "k"];
-      const resize = (role) => fresh(role, width).map((row, i) => row.map((x, c) => s[role][i][c] ?? x));
+      spare = { tokens: s.tokens, ...Object.fromEntries(Object.keys(ROLES).map((role) => [role, whole(role)])) };
+      const resize = (role) => fresh(role, width).map((row, i) => row.map((x, c) => spare[role][i][c] ?? x));
       change(Object.fromEntries(roles.map((role) => [role, resize(role)])));
     },
     maskTo(kind) {
@@ -602,6 +611,9 @@ function render({ model, el }) {
 
   const axes = (role) => ui.axes[role === "v" ? "v" : "q"];
   const seed = () => model.get("seed") ?? 0;
+  /** The rows as they were at their widest, with what has changed since. */
+  const whole = (role) => carried(spare ?? s, role, s.tokens, seed()).map((row, i) =>
+    [...s[role][i], ...row.slice(s[role][i].length)]);
   const fresh = (role, width) => s.tokens.map((word) => defaultVector(word, width, role, seed()));
   const text = ownText(act);
   const words = tokenRow({
@@ -619,8 +631,18 @@ function render({ model, el }) {
 
   function change(changes) {
     Object.assign(s, changes);
+    settle();
     commit(model, changes);
+    changed = true;
+    schedule();
+  }
+
+  /** One frame's worth: however many moves came in since the last, they are computed and drawn once. */
+  function draw() {
+    if (!pull() && !changed) return;
     redraw();
+    if (!changed) return;
+    changed = false;
     const weights = results.weights[ui.selected];
     const most = argmax(weights);
     announce(root, `${s.tokens[ui.selected]} attends most to ${s.tokens[most]}, weight ${part(weights[most])}`);
@@ -633,8 +655,8 @@ function render({ model, el }) {
     };
   }
 
-  /** Everything that depends on the numbers. */
-  function redraw() {
+  /** What is chosen and pointed at must exist. */
+  function settle() {
     const n = s.tokens.length;
     ui.selected = Math.min(ui.selected, n - 1);
     if (ui.hover && !((ui.hover.row ?? 0) < n && (ui.hover.col ?? 0) < n)) ui.hover = null;
@@ -642,11 +664,16 @@ function render({ model, el }) {
     for (const [role, width] of [["q", s.q[0].length], ["v", s.v[0].length]]) {
       ui.axes[role] = ui.axes[role].map((c, axis) => (c < width ? c : Math.min(axis, width - 1)));
     }
+  }
+
+  /** Everything that depends on the numbers. */
+  function redraw() {
+    settle();
     const scale = s.scaled ? 1 / Math.sqrt(s.q[0].length) : 1;
     results = attention({ q: s.q, k: s.k, v: s.v, mask: s.mask, scale, temperature: s.temperature });
     const now = view();
-    patch(root, { "data-many": n > MANY });
-    words.update({ tokens: s.tokens, selected: ui.selected });
+    patch(root, { "data-many": s.tokens.length > MANY });
+    words.update({ tokens: s.tokens, selected: ui.selected, highlight: now.lit.row ?? now.lit.col });
     for (const each of [text, asking, handing, numbers, controls, pictures, arithmetic]) each.update(now);
     arithmetic.point(now);
   }
@@ -665,26 +692,26 @@ function render({ model, el }) {
     const n = next.tokens.length;
     const fits = ["q", "k", "v", "mask"].every((name) => next[name].length === n) && next.mask[0].length === n &&
       next.q[0].length === next.k[0].length;
-    if (!fits || INPUTS.every((name) => next[name] === s[name])) return;
+    if (!fits || INPUTS.every((name) => next[name] === s[name])) return false;
     if (next.mask !== s.mask) ui.kind = maskKind(next.mask);
     Object.assign(s, next);
-    redraw();
+    return true;
   }
 
-  const settle = onFrame(pull);
-  const unbind = bind(model, INPUTS, settle);
+  function state() {
+    schedule.flush();
+    const plain = Object.entries(results).map(([name, rows]) => [name, rows.map((row) => Array.from(row))]);
+    return { ...s, selected: ui.selected, ...Object.fromEntries(plain) };
+  }
+
+  const schedule = onFrame(draw);
+  const unbind = bind(model, INPUTS, schedule);
   el.append(root);
-  pull();
-  root.explorer = {
-    flush: settle.flush,
-    state: () => ({
-      ...s, selected: ui.selected,
-      ...Object.fromEntries(Object.entries(results).map(([name, rows]) => [name, rows.map((row) => Array.from(row))])),
-    }),
-  };
+  draw();
+  root.explorer = { state, flush: schedule.flush };
   return () => {
     unbind();
-    settle.cancel();
+    schedule.cancel();
     root.remove();
   };
 }

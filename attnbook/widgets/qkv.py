@@ -4,7 +4,7 @@ The page computes for itself (qkv.js); Python recomputes `scores`, `weights` and
 `attnbook.functional` whenever an input changes, so a notebook cell reads what the reader has just dragged.
 """
 
-from contextlib import contextmanager
+import re
 
 import numpy as np
 from traitlets import Bool, Int, TraitError, observe, validate
@@ -20,6 +20,7 @@ MASKS = ("none", "causal", "padding")
 # Where the hash of each role starts. Any number would do: these were searched for, so that in the book's first
 # sentence "the" looks for its nouns, "cat" for its verb, "on" for its place.
 ROLES = {"q": 1553713, "k": 1987661, "v": 16109}
+_BREAKS = re.compile(r"[\s\ufeff]")  # where the page splits a text, to the browser's idea of white space
 
 
 def default_vectors(tokens: list[str], width: int, role: str, seed: int = 0) -> np.ndarray:
@@ -75,15 +76,12 @@ class _Rows(Array):
     """One row of numbers for each token. Rows that already fitted come through untouched (`_settled` tells)."""
 
     def __init__(self, help: str):
-        super().__init__(np.zeros((SHORTEST, 1)), sizes=((SHORTEST, LONGEST), (1, WIDEST)), help=help)
+        super().__init__(np.zeros((SHORTEST, 1)), sizes=((SHORTEST, LONGEST), (1, WIDEST)), within=LARGEST, help=help)
 
     def validate(self, obj, value):
         if obj._settled and value is obj._settled[self.name]:
             return value
-        rows = super().validate(obj, value)
-        if np.abs(rows).max() > LARGEST:
-            raise self.refuse(f"within ±{LARGEST:,.0f}", f"{rows.flat[np.abs(rows).argmax()]:g}")
-        return rows
+        return super().validate(obj, value)
 
 
 class _Mask(Array):
@@ -115,7 +113,7 @@ class _Tokens(Labels):
         super().__init__(("a", "b", "c"), help=help, most=LONGEST)
 
     def set(self, obj, value):
-        with obj._together():
+        with obj.hold_trait_notifications():
             super().set(obj, value)
 
     def validate(self, obj, value):
@@ -123,8 +121,8 @@ class _Tokens(Labels):
         if isinstance(words, (list, tuple)) and not SHORTEST <= len(words) <= LONGEST:
             raise self.refuse(f"{SHORTEST} to {LONGEST} words", f"{len(words)}")
         words = super().validate(obj, words)
-        if not all(word.strip() for word in words):
-            raise self.refuse("words, none of them empty", repr(words))
+        if not all(words) or any(_BREAKS.search(word) for word in words):
+            raise self.refuse("words, none of them empty or with white space in it", repr(words))
         return words
 
 
@@ -186,17 +184,12 @@ class QKVExplorer(Explorer):
         for name in traits:
             if name not in INPUTS:
                 raise TypeError(f"set takes {', '.join(INPUTS)}, got {name!r}")
-        with self._together():
+        with self.hold_trait_notifications():
             for name, value in traits.items():
                 setattr(self, name, value)
 
     def _summary(self) -> str:
         return f"{len(self.tokens)} tokens, d_k={self.d_k}"
-
-    @contextmanager
-    def _together(self):
-        with self.hold_sync(), self.hold_trait_notifications():
-            yield
 
     @validate("tokens")
     def _bring_along(self, proposal):

@@ -66,6 +66,7 @@ function render({ model, el }) {
 
   function draw() {
     const now = state();
+    if (now.labels.length !== now.logits.length) return; // the other trait is still on its way from Python
     drawRows(now);
     if (temperature.value !== now.temperature) temperature.set(now.temperature);
     const n = now.logits.length;

@@ -13,13 +13,13 @@ class SoftmaxExplorer(Explorer):
     """A slider for each logit and for the temperature; the probabilities as bars, and their entropy.
 
     `.logits` (2 to 10 numbers), `.labels` (a string each) and `.temperature` follow the sliders and may be set;
-    `.weights` and `.entropy` (nats) are computed from them. All can be observed. A logit without a label is named
-    z₁, z₂, …; fewer logits than labels cut the labels short.
+    `.weights` and `.entropy` (nats) are computed from them. All can be observed. Without labels, the logits are named
+    z₁, z₂, …; when their number changes and no labels come with them, new ones are so named and the last are cut.
     """
 
     module = "softmax"
 
-    logits = Array([2.0, 1.0, 0.1], sizes=((2, 10),), help="what softmax is taken of")
+    logits = Array([2.0, 1.0, 0.1], sizes=((2, 10),), within=1e15, help="what softmax is taken of")
     labels = Labels(help="a name for each logit", most=10)
     temperature = Number(1.0, above=0, help="divides the logits")
     weights = Result(instead="logits or temperature", help="softmax(logits / temperature)")

@@ -1,14 +1,16 @@
 """The softmax and lookup explorers in a real browser: every slider by keyboard, the numbers read back, Python asked."""
 
+import io
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import stage
+from PIL import Image
 
 from attnbook import functional
-from attnbook.widgets import LookupExplorer, SoftmaxExplorer
+from attnbook.widgets import LookupExplorer, QKVExplorer, SoftmaxExplorer
 
 AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
 HTML = "<img src=x onerror=window.hacked=1>"
@@ -69,6 +71,45 @@ def test_no_sideways_scroll_on_a_phone(theatre, explorer):
           ".attnbook :is(button, input, summary, [role=button])")].map((e) => [e.outerHTML, e.getBoundingClientRect()])
           .filter(([_, box]) => box.width && Math.min(box.width, box.height) < 24).map(([html]) => html)""")
         assert small == [], "targets are at least 24 px"
+
+
+COLOURS = """(selectors) => selectors.flatMap((selector) => [...document.querySelectorAll(selector)].map((e) => {
+  const look = getComputedStyle(e);
+  return [look.backgroundColor, look.backgroundImage, look.outlineStyle].join("; ");
+}))"""
+
+
+def test_high_contrast_keeps_what_is_told_by_colour(theatre):
+    """Forced colours drop every background; what is chosen, switched on, filled or masked must still be seen."""
+    qkv = ["[aria-selected=true], [aria-selected=false]", ".ab-strip span", ".ab-toggle input"]
+    with theatre.show(QKVExplorer(mask="causal", scaled=False), forced_colors="active") as on:
+        for pair in ((qkv[0],), (qkv[1],)):
+            looks = on.page.evaluate(COLOURS, list(pair))
+            assert len(set(looks)) == 2, "one looks unlike all others"
+        (off,) = on.page.evaluate(COLOURS, [qkv[2]])
+        on.page.get_by_role("switch").press("Space")
+        assert on.page.evaluate(COLOURS, [qkv[2]]) != [off]
+        assert all("gradient" in look for look in on.page.evaluate(COLOURS, [".ab-ramp", ".ab-hatch"]))
+        assert len(set(pixels(on, ".ab-range"))) > 2, "the slider has a track and a thumb"
+    with theatre.show(softmax_explorer(), forced_colors="active") as on:
+        full, empty = on.page.evaluate(COLOURS, [".ab-meter-fill", ".ab-meter"])
+        assert full != empty
+        assert len(set(pixels(on, ".ab-range"))) > 2
+
+
+def pixels(on, selector) -> list:
+    """The colours in the middle row of an element's picture."""
+    picture = Image.open(io.BytesIO(on.page.locator(selector).first.screenshot())).convert("RGB")
+    return [picture.getpixel((x, picture.height // 2)) for x in range(picture.width)]
+
+
+def test_a_dark_page_is_printed_light(theatre):
+    with theatre.show(QKVExplorer(), theme="dark") as on:
+        drawn = "document.querySelector('.ab-plate canvas').toDataURL()"
+        dark = on.page.evaluate(drawn)
+        on.page.emulate_media(media="print")
+        on.page.wait_for_function(f"before => {drawn} !== before", arg=dark)
+        assert on.page.locator(".attnbook").evaluate("e => getComputedStyle(e).colorScheme") == "light"
 
 
 @pytest.mark.parametrize("explorer", EXPLORERS)
@@ -233,6 +274,34 @@ def test_softmax_shows_what_python_sets(theatre):
         assert [box.input_value() for box in on.page.get_by_label("Name of logit").all()] == ["a", "b", "c", "d"]
 
 
+@pytest.mark.parametrize("explorer", EXPLORERS)
+def test_a_frame_between_two_traits_waits(theatre, explorer):
+    """Python may set the one now and the other in the next message: nothing is drawn until they fit."""
+    with theatre.show(explorer()) as on:
+        before = on.page.locator(".attnbook").inner_html()
+        short, other, result = ("values", "keys_", ".ab-point") if explorer is lookup_explorer else (
+            "labels", "logits", ".ab-bar")  # fmt: skip
+        for name in (short, other):
+            rows = on.page.evaluate("([name]) => model.get(name)", [name])
+            assert on.page.locator(".attnbook").inner_html() == before
+            on.page.evaluate("([name, rows]) => model.set(name, rows)", [name, rows[:2]])
+            on.page.evaluate("() => new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn)))")
+        assert on.page.locator(result).count() == 2
+        assert "undefined" not in on.page.locator(".attnbook").inner_html()
+
+
+def test_moves_are_announced(theatre):
+    for explorer, said in (
+        (softmax_explorer, lambda on: "cat {:.2f}, dog {:.2f}, bird {:.2f}".format(*on.widget.weights)),
+        (lookup_explorer, lambda on: f"query 6.6, bandwidth 0.5, out {on.widget.out:.3f}".replace("-", "−")),
+    ):
+        with theatre.show(explorer()) as on:
+            on.ranges()[0].press("End")
+            on.pull()
+            on.page.wait_for_timeout(600)
+            assert on.page.locator("[aria-live=polite]").inner_text() == said(on)
+
+
 def test_softmax_saves_what_the_reader_does(theatre):
     with theatre.show(softmax_explorer()) as on:
         assert on.page.evaluate("saved") == 0
@@ -353,10 +422,53 @@ def test_lookup_arithmetic_adds_up(theatre):
         assert number(rows[-1][4]) == displayed(on.widget.out)
 
 
-@pytest.mark.parametrize("values", [[2.0, 2.0], [1e-4, -1e-4], [1e5, -3e5]])
-def test_lookup_draws_any_range(theatre, values):
-    with theatre.show(LookupExplorer([1.0, 1.0] if values[0] == 2 else [0.0, 1e-3], values)) as on:
-        check_lookup(on)
-        for path in (".ab-curve", ".ab-nearest"):
-            d = on.page.locator(path).get_attribute("d")
-            assert d.startswith("M") and "NaN" not in d
+RANGES = [
+    ([1, 1], [2, 2]),
+    ([0, 1e-3], [1e-4, -1e-4]),
+    ([0, 1e-3], [1e5, -3e5]),
+    (range(2012, 2025), range(1012, 1025)),
+    ([1.7e9 + 3600 * hour for hour in range(24)], [1012, 1013, 1014] * 8),
+    ([1.7e12, 1.7e12 + 1], [1.7e12, 1.7e12]),
+    ([-1e15, 1e15], [1e15, -1e15]),
+    ([1e15, 1e15], [0.1 + 0.2, 0.3]),
+    ([0, 5e-324], [1e-300, 2e-300]),
+]
+
+
+@pytest.mark.parametrize(("keys", "values"), RANGES)
+def test_lookup_draws_any_range(theatre, keys, values):
+    with theatre.show(LookupExplorer(list(keys), list(values))) as on:
+        check_finite(on)
+        low, high = min(keys), max(keys)
+        assert low <= on.widget.query <= high
+        plot = on.page.locator(".ab-lookup").bounding_box()
+        for dot in on.page.locator(".ab-dot").all():
+            x, y = (float(dot.get_attribute(name)) for name in ("cx", "cy"))
+            assert 40 <= x <= plot["width"] - 14 and 12 <= y <= 12 + 230
+        cut = [text.text_content() for text in on.page.locator(".ab-tick").all()
+               if text.bounding_box()["x"] < plot["x"] - 1]  # fmt: skip
+        assert cut == []
+        on.page.locator(".ab-point").first.press("Enter")
+        for key in ("ArrowRight", "ArrowLeft", "ArrowLeft"):
+            on.ranges()[0].press(key)
+        check_finite(on)
+
+
+def check_finite(on):
+    """The plot holds numbers only, and what the page computes is what Python computes."""
+    on.pull()
+    markup = on.page.locator(".attnbook").inner_html()
+    assert "NaN" not in markup and "Infinity" not in markup and "not a number" not in markup
+    assert on.page.locator(".ab-curve").get_attribute("d").startswith("M")
+    assert on.state()["out"] == pytest.approx(on.widget.out, rel=1e-9, abs=1e-12)
+
+
+def test_lookup_query_moves_in_steps_of_its_range(theatre):
+    for keys, step in (([0, 1e-3], 1e-5), ([0, 20], 0.2), ([2012, 2024], 0.1), ([0, 86400], 500)):
+        with theatre.show(LookupExplorer(keys, [0, 1])) as on:
+            slider = on.ranges()[0]
+            assert float(slider.get_attribute("step")) == step
+            slider.press("Home")
+            slider.press("ArrowRight")
+            assert on.state()["query"] == pytest.approx(float(slider.get_attribute("min")) + step, rel=1e-12)
+            assert on.state()["query"] / step == pytest.approx(round(on.state()["query"] / step), abs=1e-9)

@@ -204,6 +204,25 @@ def test_slider_and_box_say_the_same(page):
     assert (slider.get_attribute("max"), box.input_value(), page.evaluate("heard.length")) == ("7", "7", 3)
 
 
+def test_a_slider_takes_another_range_and_step(page):
+    page.evaluate("""() => {
+      window.control = kit.slider({ label: "Bias", min: 0, max: 1, step: 0.1, value: 0.5 });
+      root.append(control.element);
+      control.setRange(0, 50, 5);
+      control.setRange(0, 100);
+    }""")
+    slider = page.get_by_role("slider", name="Bias")
+    assert [slider.get_attribute(name) for name in ("min", "max", "step")] == ["0", "100", "5"]
+    slider.press("End")
+    slider.press("ArrowLeft")
+    assert page.evaluate("control.value") == 95
+
+
+@pytest.mark.parametrize(("rough", "step"), [(0.0056, 0.01), (1, 1), (1.01, 2), (4.9, 5), (7, 10), (1.2e13, 2e13)])
+def test_steps_are_round(page, rough, step):
+    assert page.evaluate(f"kit.roundStep({rough})") == pytest.approx(step, rel=1e-12)
+
+
 def test_logarithmic_slider_reaches_its_ends_and_one(page):
     page.evaluate("""() => {
       window.control = kit.slider({ label: "T", min: 0.05, max: 10, scale: "log", value: 1 });
@@ -331,6 +350,30 @@ def test_heatmap_paints_values_masks_and_bands(page):
     assert abs(col["x"] - grid["x"] - grid["width"] / 2) < 2
     page.evaluate("map.update({ highlight: { row: null, col: null } })")
     assert not bands.nth(0).is_visible() and not bands.nth(1).is_visible()
+
+
+@pytest.mark.parametrize("size", [1, 10, 1e4])
+@pytest.mark.parametrize("width", [200, 260, 700])
+def test_figures_stay_clear_of_their_neighbours(page, size, width):
+    gap = page.evaluate("""([size, width]) => {
+      const figures = [];
+      const pen = CanvasRenderingContext2D.prototype, fillText = pen.fillText;
+      pen.fillText = function (text, x, y) {
+        if (/^−/.test(text)) figures.push({ x, y, half: this.measureText(text).width / 2 });
+        fillText.call(this, text, x, y);
+      };
+      root.style.width = `${width}px`;
+      const map = kit.heatmap({ label: "Scores", palette: "diverging", maxCell: 38 });
+      root.append(map.element);
+      const values = Array.from({ length: 6 }, () => Array(6).fill(-2.25 * size));
+      map.update({ values, rows: [..."abcdef"], cols: [..."abcdef"] });
+      pen.fillText = fillText;
+      const gaps = figures.slice(1).map((b, i) => b.y === figures[i].y ? b.x - b.half - figures[i].x - figures[i].half
+        : Infinity);
+      return gaps.length ? Math.min(...gaps) : null;
+    }""", [size, width])
+    assert gap is None or gap >= 4
+    assert width < 700 or size > 10 or gap is not None, "there is room for these"
 
 
 def test_heatmap_follows_the_theme_and_the_width(page):

@@ -115,6 +115,57 @@ def test_exact_numbers_are_typed(show):
         assert check(stage)["q"][2] == [0.9, -1.23456789]
 
 
+def test_sliders_span_what_they_did_again_after_a_large_number(show):
+    with show(QKVExplorer()) as stage:
+        slider = stage.page.get_by_role("slider", name="q₁")
+        ends = lambda: (slider.get_attribute("min"), slider.get_attribute("max"))  # noqa: E731
+        box = stage.page.get_by_role("textbox", name="q₁, exact value")
+        box.fill("90")
+        box.press("Enter")
+        assert check(stage)["q"][2][0] == 90 and ends() == ("-3", "90")
+        stage.page.get_by_role("option").nth(1).click()
+        assert ends() == ("-3", "3"), "another token's slider"
+        stage.page.get_by_role("option").nth(2).click()
+        assert ends() == ("-3", "90")
+        stage.page.get_by_role("button", name="Reset all vectors").click()
+        assert check(stage)["q"][2][0] == stage.widget.q[2, 0] and ends() == ("-3", "3")
+
+
+def test_a_slider_keeps_its_ends_while_it_is_dragged(show):
+    with show(QKVExplorer()) as stage:
+        stage.page.get_by_role("textbox", name="q₁, exact value").fill("90")
+        stage.page.keyboard.press("Enter")
+        stage.state()
+        slider = stage.page.get_by_role("slider", name="q₁")
+        box = slider.bounding_box()
+        stage.page.mouse.move(box["x"] + box["width"] - 9, box["y"] + box["height"] / 2)
+        stage.page.mouse.down()
+        stage.page.mouse.move(box["x"] + 10, box["y"] + box["height"] / 2, steps=4)
+        assert abs(check(stage)["q"][2][0]) <= 3
+        assert slider.get_attribute("max") == "90"
+        stage.page.mouse.up()
+
+
+def test_a_smaller_d_k_forgets_no_edited_component(show):
+    with show(QKVExplorer(d_k=3)) as stage:
+        stage.page.get_by_role("slider", name="q₂").press("End")
+        width = stage.page.get_by_role("slider", name="d_k, numbers in each vector")
+        before = check(stage)
+        for key in ("ArrowLeft", "ArrowLeft"):
+            width.press(key)
+        assert len(check(stage)["q"][2]) == 1
+        stage.page.get_by_role("slider", name="q₁").press("Home")
+        for key in ("ArrowRight", "ArrowRight", "ArrowRight"):
+            width.press(key)
+        after = check(stage)
+        assert after["q"][2][:3] == [-3, 3, before["q"][2][2]]
+        assert [row[:3] for row in after["v"]] == before["v"]
+        stage.page.get_by_role("button", name="Reset all vectors").click()
+        width.press("Home")
+        width.press("ArrowRight")
+        np.testing.assert_array_equal(check(stage)["q"], default_vectors(stage.widget.tokens, 2, "q"))
+
+
 def test_scaling_and_temperature(show):
     with show(QKVExplorer(d_k=16)) as stage:
         stage.page.get_by_label("divide by √d_k").press("Space")
@@ -269,7 +320,7 @@ def test_too_few_or_too_many_words(show, text, message):
 
 
 def test_tokens_are_text_whatever_they_hold(show):
-    with show(QKVExplorer([HTML, "<script>window.hacked=1</script>", "&amp;"])) as stage:
+    with show(QKVExplorer([HTML.replace(" ", "/"), "<script>window.hacked=1</script>", "&amp;"])) as stage:
         check(stage)
         assert stage.page.get_by_role("option").all_inner_texts() == list(stage.widget.tokens)
         text_box(stage).fill("<b>bold</b> <img/src=x/onerror=window.hacked=1> \"'`")
@@ -314,6 +365,7 @@ def test_all_products_are_written_out_on_demand(show):
         total = sum(float(a.replace("−", "-")) * float(b.replace("−", "-")) for a, b in products)
         np.testing.assert_allclose(total, stage.widget.q[2] @ stage.widget.k[3], atol=1e-9)
         stage.page.get_by_role("slider", name="q₁").press("End")
+        stage.state()
         assert stage.page.locator(".qkv-full p").first.inner_text().startswith("q·k = (3.00\xa0×")
         row.get_by_role("button").click()
         assert stage.page.locator(".qkv-full").count() == 0
@@ -406,6 +458,39 @@ def test_what_python_sets_is_shown(show):
         check_python(stage)
 
 
+def test_a_move_is_announced(show):
+    with show(QKVExplorer()) as stage:
+        stage.page.get_by_role("slider", name="q₁").press("End")
+        state = check(stage)
+        weights = state["weights"][2]
+        most = int(np.argmax(weights))
+        said = f"sat attends most to {state['tokens'][most]}, weight {weights[most]:.2f}"
+        stage.page.wait_for_function("document.querySelector('[aria-live=polite]')?.textContent")
+        assert stage.page.locator("[aria-live=polite]").inner_text() == said
+
+
+def test_many_moves_within_a_frame_are_drawn_once(show):
+    with show(QKVExplorer(LONG, d_k=64)) as stage:
+        drawn = stage.page.evaluate(
+            """async () => {
+              const root = document.querySelector(".attnbook"), told = root.querySelector(".qkv-total .qkv-part");
+              const ranges = [...root.querySelectorAll("input[type=range]")].filter((range) => range.offsetWidth);
+              let drawn = 0;
+              new MutationObserver(() => drawn++).observe(told, { characterData: true, subtree: true });
+              for (let i = 0; i < 300; i++) {
+                const range = ranges[i % ranges.length];
+                range.value = Number(range.min) + (range.max - range.min) * (0.5 + 0.5 * Math.sin(i));
+                range.dispatchEvent(new Event("input", { bubbles: true }));
+                await null; // a redraw here would be observed by itself
+              }
+              await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+              return drawn;
+            }"""
+        )
+        assert drawn == 1
+        check(stage)
+
+
 def test_moves_are_saved_and_the_last_always(show):
     with show(QKVExplorer()) as stage:
         slider = stage.page.get_by_role("slider", name="v₁")
@@ -434,6 +519,7 @@ SLIDES = """async (moves) => {
     const start = performance.now();
     range.value = Number(range.min) + (range.max - range.min) * (0.5 + 0.45 * Math.sin(i * 1.7));
     range.dispatchEvent(new Event("input", { bubbles: true }));
+    root.explorer.flush();
     root.offsetHeight;
     return start;
   };
@@ -486,6 +572,7 @@ def test_a_move_builds_nothing(show):
               for (const range of root.querySelectorAll(".qkv-knobs input[type=range]")) {
                 range.value = 1;
                 range.dispatchEvent(new Event("input", { bubbles: true }));
+                root.explorer.flush();
               }
               await new Promise((done) => setTimeout(done));
               const built = records.filter((record) => [...record.addedNodes].some((node) => node.nodeType === 1));
