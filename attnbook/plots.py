@@ -21,6 +21,7 @@ PAPER = "#fffffe"
 # Okabe and Ito's palette, darkest first so that neighbours differ in greyscale too; each line has its own dash.
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]
 DASHES = ["-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1)), (0, (8, 2))]
+HATCHES = ["", "//", "..", "xx"]
 
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -122,8 +123,8 @@ def bars(
         width = 0.8 / len(series)
         for i, (name, heights) in enumerate(series.items()):
             at = np.arange(n) + (i - (len(series) - 1) / 2) * width
-            drawn = ax.bar(at, heights, width * 0.92, label=name, color=COLOURS[i % len(COLOURS)], hatch=("", "//", "..", "xx")[i % 4],
-                           edgecolor="#ffffff", linewidth=0)
+            look = {"color": COLOURS[i % len(COLOURS)], "hatch": HATCHES[i % len(HATCHES)], "edgecolor": "#ffffff"}
+            drawn = ax.bar(at, heights, width * 0.92, label=name, linewidth=0, **look)
             if n * len(series) <= 20:
                 ax.bar_label(drawn, fmt="%.2g", fontsize=8, padding=2)
         names = labels if labels is not None else [str(i) for i in range(n)]
@@ -232,7 +233,8 @@ def _ticks(axis, labels, n):
 def _write_numbers(ax, image, values, spec):
     for (i, j), value in np.ndenumerate(values):
         ink = "#ffffff" if _luminance(image.cmap(image.norm(value if np.isfinite(value) else 0))) < 0.179 else "#000000"
-        ax.text(j, i, _spell(value, spec), ha="center", va="center", fontsize=8, color=ink if np.isfinite(value) else INK)
+        ink = ink if np.isfinite(value) else INK
+        ax.text(j, i, _spell(value, spec), ha="center", va="center", fontsize=8, color=ink)
 
 
 def _spell(value: float, spec: str) -> str:

@@ -11,7 +11,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
 import run_notebooks  # noqa: E402
 
-WIDGET = "from attnbook.widgets import SoftmaxExplorer\nhidden = SoftmaxExplorer([1.0, 2.0])\nSoftmaxExplorer([3.0, 4.0])"
+WIDGET = """from attnbook.widgets import SoftmaxExplorer
+hidden = SoftmaxExplorer([1.0, 2.0])
+SoftmaxExplorer([3.0, 4.0])"""
 
 
 def test_two_runs_store_the_same_text_and_only_the_widget_that_is_shown(tmp_path):

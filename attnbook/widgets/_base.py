@@ -80,8 +80,8 @@ class _Input(TraitType):
 class Array(_Input):
     """Numbers (or booleans) from a list, a tuple, NumPy or torch; held as a read-only NumPy array.
 
-    `sizes` gives (fewest, most) for each axis, `within` how large the numbers may be. Read-only, because an element set in place could not be seen: the
-    browser would keep showing the old one. Assign a new array instead.
+    `sizes` gives (fewest, most) for each axis, `within` how large the numbers may be. Read-only, because an element
+    set in place could not be seen: the browser would keep showing the old one. Assign a new array instead.
     """
 
     def __init__(self, default_value, *, sizes, help: str, dtype: type = float, within: float = math.inf, **options):

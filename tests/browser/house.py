@@ -1,4 +1,4 @@
-"""What the browser tests and the measurements share: a Chromium that resolves no name, the site served, a page watched."""
+"""What the browser tests and the measurements share: a Chromium that resolves no name, the site served, a page watch."""
 
 import gzip
 import os

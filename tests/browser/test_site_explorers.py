@@ -41,7 +41,8 @@ SHOWN = {
 
 
 def is_shown(number, text):
-    return re.search(rf"(?<![\d.]){re.escape(f'{number:.3f}'.replace('-', '−').replace('−0.000', '0.000'))}(?!\d)", text)
+    figures = f"{number:.3f}".replace("-", "−").replace("−0.000", "0.000")
+    return re.search(rf"(?<![\d.]){re.escape(figures)}(?!\d)", text)
 
 
 @pytest.mark.parametrize("name", PAGES)
