@@ -52,7 +52,7 @@ def clone() -> dict:
         return {
             "clean clone to lab ready, s": round(ready, 1),
             "make test on a clean clone, s": seconds(["make", "test"], checkout),
-            "make test again, s": seconds(["make", "test"], checkout),
+            "set-up before a second make test, s": seconds(["make", ".venv/.test"], checkout),
         }
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import random
+import signal
 import sys
 
 import hypothesis
@@ -14,6 +15,10 @@ from jaxtyping import install_import_hook
 HOOKED = ["attnbook.functional", "attnbook.masks", "attnbook.positions", "attnbook.layers"]
 assert not sys.modules.keys() & set(HOOKED), "a plugin imported attnbook before its annotations could be checked"
 install_import_hook(HOOKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+
+# A shell starts a background job deaf to Ctrl-C, and its children inherit that; the tests interrupt some of theirs.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("book", derandomize=True, deadline=None, max_examples=60, database=None)
 hypothesis.settings.load_profile("book")

@@ -29,7 +29,7 @@ def test_importing_the_package_loads_nothing_heavy():
     assert seconds < 0.2
 
 
-@pytest.mark.parametrize("module", ["functional", "masks"])
+@pytest.mark.parametrize("module", ["functional", "masks", "positions"])
 def test_the_functions_do_not_load_torch(module):
     modules, seconds = after(f"import attnbook.{module}")
     assert modules & HEAVY == set()
