@@ -9,9 +9,13 @@ them with `&` (both must allow) and `|` (either may); a few useful ones:
     causal(n) & padding(lengths, n)      a padded batch of texts that are read from left to right
     causal(n) & local(n, n, window)      sliding window: the last `window` tokens, oneself included
     causal(n) | padding(n_prefix, n)     prefix: everyone sees the first n_prefix tokens, the rest is causal
+    local(n, n, window) | globally(n, n, 1)   Longformer: near tokens, and one that everybody talks to
+
+`leaks` finds out who a whole model listens to, whatever masks it says it uses.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import array_api_compat
@@ -62,12 +66,121 @@ def local(n_q: int, n_kv: int | None, window: int, like: Array | None = None) ->
     Mistral: the `window` latest tokens. Longformer (Beltagy et al., 2020, section 3.1) looks both ways.
     Raises ValueError if a length is negative or not an integer, or `window` is less than 1.
     """
+    window = _integer("window", window, 1)
+    return _distance(n_q, n_kv, like) < window
+
+
+def dilated(n_q: int, n_kv: int | None, window: int, step: int, like: Array | None = None) -> Bool[Array, "n_q n_kv"]:
+    """Each query sees every `step`-th key, fewer than `window` of them each way, oneself included; shape (n_q, n_kv).
+
+    As far as `local` with a window of `window * step`, for the price of one with `window`, and with gaps
+    (Beltagy et al., 2020, section 3.1). Aligned at the end. Raises ValueError as `local` does, and if step is below 1.
+    """
+    window, step = _integer("window", window, 1), _integer("step", step, 1)
+    distance = _distance(n_q, n_kv, like)
+    return (distance < window * step) & (distance % step == 0)
+
+
+def globally(n_q: int, n_kv: int | None, n_global: int, like: Array | None = None) -> Bool[Array, "n_q n_kv"]:
+    """The first `n_global` tokens see everyone and are seen by everyone, the others nobody else; shape (n_q, n_kv).
+
+    To be combined with another mask by `|` (Beltagy et al., 2020, section 3.1; Zaheer et al., 2020, section 2).
+    Where there are more keys than queries, the first tokens are the oldest keys. Raises ValueError if a length or
+    n_global is negative or not an integer.
+    """
     n_q = _length("n_q", n_q)
     n_kv = n_q if n_kv is None else _length("n_kv", n_kv)
-    window = _integer("window", window, 1)
+    n_global = _length("n_global", n_global)
     xp, device = _library(like)
     position = xp.arange(n_q, device=device)[:, None] + (n_kv - n_q)
-    return xp.abs(xp.arange(n_kv, device=device)[None, :] - position) < window
+    return (position < n_global) | (xp.arange(n_kv, device=device)[None, :] < n_global)
+
+
+def random(
+    n_q: int, n_kv: int | None, per_row: int, seed: int = 0, like: Array | None = None
+) -> Bool[Array, "n_q n_kv"]:
+    """Each query sees `per_row` keys drawn at random, or all of them if there are fewer; shape (n_q, n_kv).
+
+    One part of BigBird (Zaheer et al., 2020, section 2). The draw is a hash of seed, query and key, so it is the same
+    on every machine, and a key once drawn stays in when `per_row` grows.
+    Raises ValueError if a length or per_row is negative or not an integer, or seed is not in 0…2³² - 1.
+    """
+    n_q = _length("n_q", n_q)
+    n_kv = n_q if n_kv is None else _length("n_kv", n_kv)
+    per_row, seed = _length("per_row", per_row), _length("seed", seed)
+    if seed >= 2**32:
+        raise ValueError(f"seed must be below 2³², got {seed}")
+    row, column = np.arange(n_q, dtype=np.uint32)[:, None], np.arange(n_kv, dtype=np.uint32)[None, :]
+    lots = _scramble(_scramble(_scramble(np.uint32(seed)) + row) + column * np.uint32(0x9E3779B9))
+    rank = np.argsort(np.argsort(lots, axis=-1, kind="stable"), axis=-1)
+    xp, device = _library(like)
+    return xp.asarray(rank < per_row, device=device)
+
+
+def kept_blocks(mask: Bool[Array, "*batch n_q n_kv"], block: int) -> Bool[Array, "*batch rows cols"]:
+    """Which blocks of `block` × `block` hold at least one True: those that a block-wise kernel has to compute.
+
+    The last row and column of blocks may be smaller. Shape (..., ⌈n_q / block⌉, ⌈n_kv / block⌉).
+    Raises TypeError if `mask` is not a boolean array, ValueError if it is not a matrix or block is below 1.
+    """
+    xp = _boolean(mask)
+    block = _integer("block", block, 1)
+    if mask.ndim < 2:
+        raise ValueError(f"mask must have at least 2 axes, (n_q, n_kv), got shape {_shape(mask)}")
+    for axis in (-1, -2):
+        filler = [*mask.shape]
+        filler[axis] = -mask.shape[axis] % block
+        nobody = xp.zeros(tuple(filler), dtype=xp.bool, device=array_api_compat.device(mask))
+        mask = xp.concat([mask, nobody], axis=axis)
+    *batch, n_q, n_kv = mask.shape
+    tiles = xp.reshape(mask, (*batch, n_q // block, block, n_kv // block, block))
+    return xp.any(xp.any(tiles, axis=-1), axis=-2)
+
+
+# Who a model listens to ------------------------------------------------------------------------------------------
+
+
+def influence(f: Callable, x: Array, other: Array | None = None) -> Bool[np.ndarray, "n_out n_in"]:
+    """True where output i of `f` changes when token j of `x` is replaced; rows are outputs, columns are inputs.
+
+    f          a model or layer: takes x (batch, n, …) and returns (batch, n_out, …)
+    other      shaped like x and different from it at every token: what the tokens are replaced by. Made from x if x
+               is floating; to be given where x holds token ids.
+
+    It asks the model itself, so it finds what a mask forgot. What it finds is there; where it finds nothing, another
+    input might still show something. A change counts from a millionth of the largest output on.
+    Raises TypeError or ValueError (x without tokens; other does not fit or equals x somewhere; f answers the same
+    question differently, or with NaN or infinity).
+    """
+    if not array_api_compat.is_array_api_obj(x):
+        raise TypeError(f"x must be a NumPy array or a torch tensor, got {type(x).__name__}")
+    if x.ndim < 2 or 0 in x.shape:
+        raise ValueError(f"x must have shape (batch, n, …) with at least one token, got {_shape(x)}")
+    xp = array_api_compat.array_namespace(x)
+    other = _replacement(xp, x, other)
+    before = _answer(f, x)
+    if not np.array_equal(before, _answer(f, x)):
+        raise ValueError("f must give the same output for the same x, got two that differ: is dropout on? try f.eval()")
+    columns = []
+    for j in range(x.shape[1]):
+        replaced = xp.concat([x[:, :j], other[:, j : j + 1], x[:, j + 1 :]], axis=1)
+        change = np.abs(_answer(f, replaced) - before)
+        columns.append(change.max(axis=(0, *range(2, before.ndim))) > 1e-6 * np.abs(before).max())
+    return np.stack(columns, axis=-1)
+
+
+def leaks(
+    f: Callable, x: Array, allowed: Bool[Array, "n_out n_in"] | None = None, other: Array | None = None
+) -> Bool[np.ndarray, "n_out n_in"]:
+    """True where output i of `f` listens to a token j that `allowed` forbids; all False means that no leak was found.
+
+    `allowed` is `causal` unless given: no output may depend on a later token. Arguments and errors as in `influence`.
+    """
+    heard = influence(f, x, other)
+    may = causal(*heard.shape) if allowed is None else np.asarray(allowed)
+    if may.dtype != bool or may.shape != heard.shape:
+        raise ValueError(f"allowed must be booleans of shape {heard.shape}, got {may.dtype} of shape {may.shape}")
+    return heard & ~may
 
 
 # To torch and back -----------------------------------------------------------------------------------------------
@@ -176,6 +289,60 @@ def from_additive(bias: Float[Array, "*mask"]) -> Bool[Array, "*mask"]:
     only as long as no score comes near it and there is another key, and a bias such as ALiBi's is no mask at all.
     """
     return _from_additive("bias", bias)
+
+
+# What several of them need ---------------------------------------------------------------------------------------
+
+
+def _distance(n_q, n_kv, like):
+    """How many positions lie between query and key, aligned at the end."""
+    n_q = _length("n_q", n_q)
+    n_kv = n_q if n_kv is None else _length("n_kv", n_kv)
+    xp, device = _library(like)
+    position = xp.arange(n_q, device=device)[:, None] + (n_kv - n_q)
+    return xp.abs(xp.arange(n_kv, device=device)[None, :] - position)
+
+
+def _scramble(x):
+    """MurmurHash3's finaliser on 32-bit integers: neighbours in, unrelated numbers out."""
+    with np.errstate(over="ignore"):
+        x = (x ^ (x >> np.uint32(16))) * np.uint32(0x85EBCA6B)
+        x = (x ^ (x >> np.uint32(13))) * np.uint32(0xC2B2AE35)
+    return x ^ (x >> np.uint32(16))
+
+
+def _answer(f, x):
+    """f(x) as a NumPy array of floats, (batch, n_out, …), without a gradient."""
+    out = f(x)
+    if not array_api_compat.is_array_api_obj(out):
+        raise TypeError(f"f must return an array, got {type(out).__name__}")
+    out = np.asarray(out.detach().cpu().double() if hasattr(out, "detach") else out, dtype=float)
+    if out.ndim < 2 or 0 in out.shape:
+        raise ValueError(f"f must return an array of shape (batch, n_out, …), got {out.shape}")
+    if not np.isfinite(out).all():
+        raise ValueError(f"f must return finite numbers, got {out[~np.isfinite(out)][0]}")
+    return out
+
+
+def _replacement(xp, x, other):
+    if other is None:
+        if not xp.isdtype(x.dtype, "real floating"):
+            raise ValueError(f"other must be given where x is not floating, got dtype {x.dtype} and no other")
+        # Not x plus or times a number: after a layer norm that would be the same token again.
+        wave = np.cos(np.arange(math.prod(x.shape))).reshape(x.shape)
+        return x + xp.asarray(wave + np.sign(wave), dtype=x.dtype, device=array_api_compat.device(x))
+    _same_library(x=x, other=other)
+    if _shape(other) != _shape(x):
+        raise ValueError(f"other must have the shape of x, {_shape(x)}, got {_shape(other)}")
+    alike = xp.all(xp.reshape(other == x, (x.shape[0], x.shape[1], -1)), axis=-1)
+    if xp.any(alike):
+        raise ValueError(f"other must differ from x at every token, got the same at token {_first(xp, alike)}")
+    return other
+
+
+def _first(xp, flags):
+    """Where the first True stands along the last axis, in any row."""
+    return int(xp.argmax(xp.astype(xp.any(flags, axis=0), xp.int8)))
 
 
 # What is checked, and how a wrong argument is named -----------------------------------------------------------

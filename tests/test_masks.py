@@ -284,3 +284,149 @@ def test_bad_input_is_named(plain_masks, case):
         with pytest.raises(error, match=part) as caught:
             call(plain_masks)
         assert caught.type is error
+
+
+# Patterns ---------------------------------------------------------------------------------------------------------
+
+
+def places(mask):
+    """Who sees whom, as a set of (query, key), for comparison by eye."""
+    return {(int(i), int(j)) for i, j in np.argwhere(np.asarray(mask))}
+
+
+@libraries
+@given(n_q=lengths, n_kv=lengths, window=st.integers(1, 4), step=st.integers(1, 4))
+def test_dilated_sees_every_step_th_key(library, n_q, n_kv, window, step):
+    like = give(np.ones(1), library)
+    mask = masks.dilated(n_q, n_kv, window, step, like=like)
+    near = [(i, i + n_kv - n_q + s * step * k) for i in range(n_q) for k in range(window) for s in (1, -1)]
+    assert places(mask) == {(i, j) for i, j in near if 0 <= j < n_kv}
+    assert mask.shape == (n_q, n_kv)
+    if step == 1:
+        np.testing.assert_array_equal(mask, masks.local(n_q, n_kv, window))
+
+
+@libraries
+@given(n_q=lengths, n_kv=lengths, n_global=st.integers(0, 9))
+def test_globally_sees_and_is_seen(library, n_q, n_kv, n_global):
+    mask = masks.globally(n_q, n_kv, n_global, like=give(np.ones(1), library))
+    everyone = ((i, j) for i in range(n_q) for j in range(n_kv))
+    assert places(mask) == {(i, j) for i, j in everyone if j < n_global or i + n_kv - n_q < n_global}
+
+
+@libraries
+@given(n_q=lengths, n_kv=lengths, per_row=st.integers(0, 9), seed=st.integers(0, 2**32 - 1))
+def test_random_draws_as_many_as_asked_and_keeps_them(library, n_q, n_kv, per_row, seed):
+    like = give(np.ones(1), library)
+    mask = np.asarray(masks.random(n_q, n_kv, per_row, seed, like=like))
+    assert mask.shape == (n_q, n_kv) and (mask.sum(-1) == min(per_row, n_kv)).all()
+    assert places(mask) <= places(masks.random(n_q, n_kv, per_row + 1, seed))
+    np.testing.assert_array_equal(mask, masks.random(n_q, n_kv, per_row, seed))
+
+
+def test_random_is_the_same_on_every_machine_and_fair():
+    assert places(masks.random(3, 5, 2, seed=7)) == {(0, 0), (0, 4), (1, 0), (1, 3), (2, 3), (2, 4)}
+    drawn = np.mean([masks.random(16, 16, 4, seed) for seed in range(400)], axis=0)
+    assert abs(drawn - 4 / 16).max() < 0.1  # 4.6 standard deviations of 400 draws
+    first, second = masks.random(64, 64, 8, 0), masks.random(64, 64, 8, 1)
+    assert 0.05 < (first & second).sum() / first.sum() < 0.25  # unrelated: 8/64 of the places agree by chance
+
+
+@libraries
+@given(data=st.data(), n_q=lengths, n_kv=lengths, block=st.integers(1, 5))
+def test_kept_blocks_are_those_with_someone_in_them(library, data, n_q, n_kv, block):
+    mask = np.random.default_rng(data.draw(st.integers(0, 99))).random((2, n_q, n_kv)) < 0.15
+    kept = masks.kept_blocks(give(mask, library), block)
+    assert kept.shape == (2, -(-n_q // block), -(-n_kv // block))
+    want = np.zeros(kept.shape, bool)
+    for b, i, j in np.argwhere(mask):
+        want[b, i // block, j // block] = True
+    np.testing.assert_array_equal(kept, want)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: m.dilated(4, 4, 0, 1), "window must be an integer of at least 1, got 0"),
+        (lambda m: m.dilated(4, 4, 1, 0), "step must be an integer of at least 1, got 0"),
+        (lambda m: m.globally(4, 4, -1), "n_global must be a length, an integer of at least 0, got -1"),
+        (lambda m: m.random(4, 4, 1.5), "per_row must be a length, an integer of at least 0, got 1.5"),
+        (lambda m: m.random(4, 4, 1, 2**32), r"seed must be below 2³², got 4294967296"),
+        (lambda m: m.kept_blocks(np.ones(3, bool), 2), r"mask must have at least 2 axes, \(n_q, n_kv\), got shape \(3,\)"),
+        (lambda m: m.kept_blocks(np.ones((3, 3), bool), 0), "block must be an integer of at least 1, got 0"),
+        (lambda m: m.kept_blocks(np.ones((3, 3)), 2), "mask must be boolean"),
+    ],
+)
+def test_patterns_say_what_is_wrong(plain_masks, call, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        call(plain_masks)
+
+
+# Who a model listens to ---------------------------------------------------------------------------------------------
+
+
+def model_with(mask, library="numpy"):
+    """Attention of x to itself under `mask`, as a function of x."""
+    return lambda x: fn.attention(x, x, x, mask=give(mask, library))
+
+
+@libraries
+@given(n=st.integers(1, 6), seed=st.integers(0, 99))
+def test_influence_is_the_mask_of_a_layer(library, n, seed):
+    rng = np.random.default_rng(seed)
+    mask = rng.random((n, n)) < 0.5
+    x = give(rng.standard_normal((2, n, 3)), library)
+    heard = masks.influence(model_with(mask, library), x)
+    # A token listens to itself through its query too, unless it listens to at most one: then the weight is 1 or 0.
+    own = np.eye(n, dtype=bool)
+    np.testing.assert_array_equal(heard & ~own, mask & ~own)
+    assert not (heard & own & ~mask & (mask.sum(-1) <= 1)[:, None]).any()
+    np.testing.assert_array_equal(heard, np.asarray(masks.influence(model_with(mask, library), x)))
+
+
+def test_leaks_finds_what_looks_ahead_and_nothing_else():
+    x = np.random.default_rng(0).standard_normal((1, 5, 4))
+    assert not masks.leaks(model_with(masks.causal(5)), x).any()
+    shifted = np.tril(np.ones((5, 5), bool), 1)
+    assert places(masks.leaks(model_with(shifted), x)) == {(0, 1), (1, 2), (2, 3), (3, 4)}
+    # The mask after the softmax: each weight was divided by a sum that had heard the future.
+    after = lambda x: np.where(masks.causal(5), fn.softmax(fn.scaled_scores(x, x)), 0) @ x  # noqa: E731
+    assert places(masks.leaks(after, x)) == {(i, j) for i in range(5) for j in range(i + 1, 5)}
+    windowed = masks.leaks(model_with(masks.causal(5)), x, allowed=masks.causal(5) & masks.local(5, 5, 2))
+    assert places(windowed) == {(i, j) for i in range(5) for j in range(i - 1)}
+
+
+def test_leaks_takes_token_ids_and_a_model_of_torch():
+    torch.manual_seed(0)
+    embed = torch.nn.Embedding(10, 4)
+    model = lambda ids: fn.attention(*[embed(ids)] * 3, mask=masks.causal(4, like=embed.weight))  # noqa: E731
+    ids = torch.tensor([[1, 2, 3, 4]])
+    assert not masks.leaks(model, ids, other=(ids + 5) % 10).any()
+    assert masks.influence(model, ids, other=(ids + 5) % 10)[3].all()
+
+
+def test_influence_is_seen_through_a_layer_norm():
+    x = torch.randn(1, 4, 6)
+    norm = torch.nn.LayerNorm(6)
+    assert (masks.influence(norm, x) == np.eye(4, dtype=bool)).all()
+
+
+@pytest.mark.parametrize(
+    ("f", "x", "options", "message"),
+    [
+        (None, [[1.0]], {}, "x must be a NumPy array or a torch tensor, got list"),
+        (None, np.ones(3), {}, r"x must have shape \(batch, n, …\) with at least one token, got \(3,\)"),
+        (None, np.ones((1, 0, 2)), {}, "with at least one token"),
+        (lambda x: x, np.ones((1, 2), int), {}, "other must be given where x is not floating, got dtype int64"),
+        (lambda x: x, np.ones((1, 2)), {"other": np.zeros((1, 3))}, r"other must have the shape of x, \(1, 2\), got"),
+        (lambda x: x, np.ones((1, 2)), {"other": np.array([[0.0, 1.0]])}, "differ from x at every token, .* token 1"),
+        (lambda x: x * np.random.rand(), np.ones((1, 2)), {}, "f must give the same output for the same x"),
+        (lambda x: x * np.nan, np.ones((1, 2)), {}, "f must return finite numbers, got nan"),
+        (lambda x: 3.0, np.ones((1, 2)), {}, "f must return an array, got float"),
+        (lambda x: x[0], np.ones((1, 2)), {}, r"f must return an array of shape \(batch, n_out, …\), got \(2,\)"),
+        (lambda x: x, np.ones((1, 2)), {"allowed": np.ones((3, 3), bool)}, r"allowed must be booleans of shape \(2, 2\)"),
+    ],
+)
+def test_leaks_says_what_is_wrong(plain_masks, f, x, options, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        plain_masks.leaks(f, x, **options)

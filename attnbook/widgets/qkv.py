@@ -10,6 +10,7 @@ import numpy as np
 from traitlets import Bool, Int, TraitError, observe, validate
 
 from attnbook import functional, masks
+from attnbook.masks import _scramble
 
 from ._base import Array, Explorer, Labels, Number, Result
 
@@ -40,14 +41,6 @@ def default_vectors(tokens: list[str], width: int, role: str, seed: int = 0) -> 
         uniform = _scramble(np.uint32(state) + counter) / 2**32
         row[:] = np.floor((2 * uniform.reshape(width, 3).sum(axis=1) - 3) * 10 + 0.5) / 10
     return rows
-
-
-def _scramble(x):
-    """MurmurHash3's finaliser on 32-bit integers: neighbours in, unrelated numbers out."""
-    with np.errstate(over="ignore"):
-        x = (x ^ (x >> np.uint32(16))) * np.uint32(0x85EBCA6B)
-        x = (x ^ (x >> np.uint32(13))) * np.uint32(0xC2B2AE35)
-    return x ^ (x >> np.uint32(16))
 
 
 def named_mask(kind: str, n: int, length: int | None = None) -> np.ndarray:
