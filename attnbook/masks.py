@@ -174,7 +174,9 @@ def leaks(
 ) -> Bool[np.ndarray, "n_out n_in"]:
     """True where output i of `f` listens to a token j that `allowed` forbids; all False means that no leak was found.
 
-    `allowed` is `causal` unless given: no output may depend on a later token. Arguments and errors as in `influence`.
+    `allowed` is `causal` unless given: no output may depend on a later token. With fewer outputs than tokens it is
+    aligned at the end, as everywhere, so a model that cuts off its last output needs an `allowed` of its own.
+    Arguments and errors as in `influence`.
     """
     heard = influence(f, x, other)
     may = causal(*heard.shape) if allowed is None else np.asarray(allowed)

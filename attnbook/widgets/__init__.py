@@ -8,12 +8,26 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .alignment import AlignmentExplorer
     from .lookup import LookupExplorer
+    from .maskeditor import MaskExplorer
+    from .multihead import MultiHeadExplorer
+    from .position import PositionExplorer
     from .qkv import QKVExplorer
+    from .quiz import Quiz
     from .softmax import SoftmaxExplorer
 
-_HOMES = {"SoftmaxExplorer": "softmax", "LookupExplorer": "lookup", "QKVExplorer": "qkv"}
-__all__ = ["LookupExplorer", "QKVExplorer", "SoftmaxExplorer"]
+_HOMES = {
+    "SoftmaxExplorer": "softmax",
+    "LookupExplorer": "lookup",
+    "QKVExplorer": "qkv",
+    "PositionExplorer": "position",
+    "MultiHeadExplorer": "multihead",
+    "MaskExplorer": "maskeditor",
+    "AlignmentExplorer": "alignment",
+    "Quiz": "quiz",
+}
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str):

@@ -1,7 +1,7 @@
 """What the explorers share in Python: how the module is put together, and the kinds of traits they have.
 
-An explorer's inputs are `Array`, `Number` and `Labels` traits, which travel to the browser and back. Its results are
-`Result` traits: computed here from the inputs, observable, and never set by hand.
+An explorer's inputs are `Array`, `Number`, `Count` and `Labels` traits, which travel to the browser and back. Its
+results are `Result` traits: computed here from the inputs, observable, and never set by hand.
 """
 
 import math
@@ -142,6 +142,23 @@ class Number(_Input):
         bounds += [f"at least {self.low:g}"] if math.isfinite(self.low) else []
         bounds += [f"at most {self.high:g}"] if math.isfinite(self.high) else []
         return " ".join(["a finite number", " and ".join(bounds)]).strip()
+
+
+class Count(Number):
+    """An integer in a range; with `step`, a multiple of it."""
+
+    def __init__(self, default_value, *, low, high, help: str, step: int = 1):
+        super().__init__(default_value, low=low, high=high, help=help)
+        self.step = step
+
+    def validate(self, obj, value):
+        number = super().validate(obj, value)
+        if number % self.step:
+            raise self.refuse(self._expected(), _short(value))
+        return int(number)
+
+    def _expected(self) -> str:
+        return f"an {'even ' if self.step == 2 else ''}integer from {self.low} to {self.high}"
 
 
 class Labels(_Input):

@@ -86,6 +86,28 @@ export function parseNumber(text) {
   return /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(plain) ? Number(plain) : NaN;
 }
 
+// Made-up vectors: default_vectors in qkv.py, to the last bit ---------------------------------------------------------
+
+const STARTS = { q: 1553713, k: 1987661, v: 16109 };
+
+/** 32 bits well mixed: the finaliser of MurmurHash3, as _scramble in masks.py. */
+export function mixed(x) {
+  x = Math.imul(x ^ (x >>> 16), 0x85ebca6b);
+  x = Math.imul(x ^ (x >>> 13), 0xc2b2ae35);
+  return (x ^ (x >>> 16)) >>> 0;
+}
+
+/** A word's vector in the role "q", "k" or "v": hashed (FNV-1a), equal for equal words; variance 1, within ±3. */
+export function madeUpVector(word, width, role, seed = 0) {
+  let state = mixed((STARTS[role] + Math.imul(seed, 0x9e3779b9)) >>> 0);
+  for (const byte of new TextEncoder().encode(word)) state = Math.imul(state ^ byte, 16777619) >>> 0;
+  const uniform = (i) => mixed((state + Math.imul(i + 1, 0x9e3779b9)) >>> 0) / 2 ** 32;
+  return Array.from({ length: width }, (_, c) => {
+    const sum = uniform(3 * c) + uniform(3 * c + 1) + uniform(3 * c + 2);
+    return Math.floor((2 * sum - 3) * 10 + 0.5) / 10;
+  });
+}
+
 // The model: what Python (or, on the static page, the host) holds -------------------------------------------------
 
 /** Call back when any of these traits changes; returns the function that stops it. */
@@ -910,4 +932,78 @@ export function vectors2d({
   drawGround();
   update({ vectors });
   return { element, update };
+}
+
+/**
+ * A WAI-ARIA grid over a drawing of equal cells, for the keyboard and for screen readers; only the current cell exists.
+ * `describe(cell)` is what is read, `onMove(cell, from, event)` follows the keys, `onActivate(cell)` is Enter or Space,
+ * `onKey(event)` sees each key first and returns true for those it has dealt with. `update` takes any of {rows, cols,
+ * left, top, width, height}, in CSS pixels; `at(event)` is the cell under a pointer or null, `go(cell)` moves there.
+ */
+export function cellGrid({ describe, onMove = () => {}, onActivate = () => {}, onKey = () => false, ...attributes }) {
+  let data = { rows: 0, cols: 0, left: 0, top: 0, width: 0, height: 0 };
+  let current = { row: 0, col: 0 };
+  const element = h("div", { class: "ab-cells", role: "grid", ...attributes, onkeydown: pressed });
+
+  function pressed(event) {
+    const { rows, cols } = data;
+    const { row, col } = current;
+    const ends = event.ctrlKey || event.metaKey;
+    const to = {
+      ArrowRight: [row, col + 1], ArrowLeft: [row, col - 1], ArrowDown: [row + 1, col], ArrowUp: [row - 1, col],
+      Home: [ends ? 0 : row, 0], End: [ends ? rows - 1 : row, cols - 1],
+    }[event.key];
+    const from = current;
+    if (onKey(event)) return event.preventDefault();
+    if (to) go({ row: clamp(to[0], 0, rows - 1), col: clamp(to[1], 0, cols - 1) });
+    else if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    if (to) onMove(current, from, event);
+    else onActivate(current);
+  }
+
+  function at(event) {
+    const box = element.getBoundingClientRect();
+    const row = Math.floor(((event.clientY - box.top) / box.height) * data.rows);
+    const col = Math.floor(((event.clientX - box.left) / box.width) * data.cols);
+    return row >= 0 && row < data.rows && col >= 0 && col < data.cols ? { row, col } : null;
+  }
+
+  /** A new element takes each move's focus, so that a screen reader reads it. */
+  function go(cell) {
+    current = { row: cell.row, col: cell.col };
+    place(true);
+  }
+
+  function place(focus) {
+    const { rows, cols, width, height } = data;
+    current = { row: clamp(current.row, 0, rows - 1), col: clamp(current.col, 0, cols - 1) };
+    let item = element.querySelector("[role=gridcell]");
+    const old = item?.parentElement;
+    if (!item || focus) {
+      item = h("div", { role: "gridcell", tabindex: "0", class: "ab-cell" }, h("span", { class: "ab-hidden" }));
+      element.append(h("div", { role: "row" }, item));
+      if (focus) item.focus({ preventScroll: false });
+      old?.remove();
+    }
+    const [cw, ch] = [width / cols, height / rows];
+    patch(item.parentElement, { "aria-rowindex": current.row + 1 });
+    patch(item, {
+      "aria-colindex": current.col + 1,
+      style: `left:${current.col * cw}px;top:${current.row * ch}px;width:${cw}px;height:${ch}px`,
+    });
+    patch(item.firstChild, { text: describe(current) });
+  }
+
+  function update(next) {
+    data = { ...data, ...next };
+    const { rows, cols, left, top, width, height } = data;
+    patch(element, {
+      "aria-rowcount": rows, "aria-colcount": cols,
+      style: `left:${left}px;top:${top}px;width:${width}px;height:${height}px`,
+    });
+    if (rows && cols) place(false);
+  }
+
+  return { element, update, at, go, get current() { return current; } };
 }

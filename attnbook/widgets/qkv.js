@@ -4,44 +4,25 @@
 // into elements that already exist. The DOM is built anew only when the number of tokens changes.
 
 import {
-  announce, argmax, attention, bind, button, choice, clamp, commit, explorerRoot, format, h, heatmap, onFrame, patch,
-  slider, svg, toggle, tokenRow, uniqueId, vectors2d,
+  announce, argmax, attention, bind, button, choice, clamp, commit, explorerRoot, format, h, heatmap, madeUpVector,
+  onFrame, patch, slider, svg, toggle, tokenRow, uniqueId, vectors2d,
 } from "./kit.js";
 
 const SHORTEST = 3;
 const LONGEST = 64;
 const WIDEST = 64;
 const MANY = 12; // tokens, beyond which only what stands out is named and coloured in full
-const ROLES = { q: 1553713, k: 1987661, v: 16109 };
+const ROLES = ["q", "k", "v"];
 const BREAKS = /[\s\x1c-\x1f\x85]+/; // Python's white space as well as the browser's
 const REACH = 3; // what the sliders of components span, and where the starting vectors stay
 const DOES = { q: "looks for", k: "offers", v: "hands over" };
-
-// Starting vectors: default_vectors in qkv.py, to the last bit -----------------------------------------------------
-
-function scramble(x) {
-  x = Math.imul(x ^ (x >>> 16), 0x85ebca6b);
-  x = Math.imul(x ^ (x >>> 13), 0xc2b2ae35);
-  return (x ^ (x >>> 16)) >>> 0;
-}
-
-/** A word's made-up vector: hashed (FNV-1a), so that equal words get equal vectors; variance 1, within ±3. */
-export function defaultVector(word, width, role, seed = 0) {
-  let state = scramble((ROLES[role] + Math.imul(seed, 0x9e3779b9)) >>> 0);
-  for (const byte of new TextEncoder().encode(word)) state = Math.imul(state ^ byte, 16777619) >>> 0;
-  const uniform = (i) => scramble((state + Math.imul(i + 1, 0x9e3779b9)) >>> 0) / 2 ** 32;
-  return Array.from({ length: width }, (_, c) => {
-    const sum = uniform(3 * c) + uniform(3 * c + 1) + uniform(3 * c + 2);
-    return Math.floor((2 * sum - 3) * 10 + 0.5) / 10;
-  });
-}
 
 /** Rows for other words: the row at its place for a word that stayed there, else its first row, else its default. */
 function carried(before, role, words, seed) {
   const width = before[role][0].length;
   return words.map((word, i) => {
     const at = before.tokens[i] === word ? i : before.tokens.indexOf(word);
-    return at < 0 ? defaultVector(word, width, role, seed) : before[role][at];
+    return at < 0 ? madeUpVector(word, width, role, seed) : before[role][at];
   });
 }
 
@@ -581,15 +562,15 @@ function render({ model, el }) {
     },
     reset() {
       spare = null;
-      change(Object.fromEntries(Object.keys(ROLES).map((role) => [role, fresh(role, s[role][0].length)])));
+      change(Object.fromEntries(ROLES.map((role) => [role, fresh(role, s[role][0].length)])));
     },
     retext(words, before) {
-      const rows = Object.fromEntries(Object.keys(ROLES).map((role) => [role, carried(before, role, words, seed())]));
+      const rows = Object.fromEntries(ROLES.map((role) => [role, carried(before, role, words, seed())]));
       change({ tokens: words, ...rows, mask: carriedMask(before.mask, words.length) });
     },
     widen(width) {
-      const roles = s.v[0].length === s.q[0].length ? Object.keys(ROLES) : ["q", "k"];
-      spare = { tokens: s.tokens, ...Object.fromEntries(Object.keys(ROLES).map((role) => [role, whole(role)])) };
+      const roles = s.v[0].length === s.q[0].length ? ROLES : ["q", "k"];
+      spare = { tokens: s.tokens, ...Object.fromEntries(ROLES.map((role) => [role, whole(role)])) };
       const resize = (role) => fresh(role, width).map((row, i) => row.map((x, c) => spare[role][i][c] ?? x));
       change(Object.fromEntries(roles.map((role) => [role, resize(role)])));
     },
@@ -614,7 +595,7 @@ function render({ model, el }) {
   /** The rows as they were at their widest, with what has changed since. */
   const whole = (role) => carried(spare ?? s, role, s.tokens, seed()).map((row, i) =>
     [...s[role][i], ...row.slice(s[role][i].length)]);
-  const fresh = (role, width) => s.tokens.map((word) => defaultVector(word, width, role, seed()));
+  const fresh = (role, width) => s.tokens.map((word) => madeUpVector(word, width, role, seed()));
   const text = ownText(act);
   const words = tokenRow({
     label: "Tokens: choose whose query asks", selected: ui.selected, onSelect: act.select,

@@ -29,7 +29,7 @@ def default_vectors(tokens: list[str], width: int, role: str, seed: int = 0) -> 
 
     Each word is hashed (FNV-1a), so equal words get equal vectors; component c is the sum of three uniform
     numbers on -1…1, which has variance 1 and stays within ±3, rounded to one decimal so that a reader can follow
-    the sums in the head. `defaultVectors` in qkv.js follows the same rule to the last bit.
+    the sums in the head. `madeUpVector` in kit.js follows the same rule to the last bit.
     """
     start = _scramble(np.uint32((ROLES[role] + seed * 0x9E3779B9) % 2**32))
     counter = np.arange(1, 3 * width + 1, dtype=np.uint32) * np.uint32(0x9E3779B9)

@@ -15,10 +15,12 @@ import pytest
 from house import ROOT
 from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import expect
+from quizzes import answer_by_keyboard
 
 EXPLORER = "from attnbook.widgets import QKVExplorer\nexplorer = QKVExplorer()\nexplorer"
 READ = "import json\nprint(json.dumps([explorer.q.tolist(), explorer.out.tolist()]))"
 SET = "explorer.temperature = 0.25"
+QUIZ = "from attnbook.widgets.quiz import Number, Quiz\nquiz = Quiz(Number('√64?', 8, wrong={64: 'no'}))\nquiz"
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +34,9 @@ def lab(tmp_path_factory):
     cells = [new_code_cell(source) for source in (READ, SET, EXPLORER)]
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     nbformat.write(new_notebook(cells=cells, metadata=kernel), root / "notebooks/small.ipynb")
+    told = "print(quiz.answers, quiz.correct, quiz.tries)"
+    cells = [new_code_cell(source) for source in (told, "quiz.reset()", QUIZ)]
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), root / "notebooks/quiz.ipynb")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -107,6 +112,21 @@ def test_a_slider_moves_the_python_object_and_python_moves_the_slider(lab, page)
     temperature = page.locator(".attnbook").get_by_role("slider", name="temperature T")
     expect(temperature).to_have_attribute("aria-valuetext", re.compile("^0.25"))
     assert state(page)["temperature"] == 0.25
+
+
+def test_python_reads_the_answers_of_a_quiz_and_resets_it(lab, page):
+    page.goto(f"{lab}/third/tree/notebooks/quiz.ipynb")
+    page.get_by_text("| Idle").wait_for()
+    run(page, 2)
+    quiz = page.locator(".attnbook")
+    quiz.wait_for()
+    answer_by_keyboard(quiz)
+    run(page, 0)
+    printed = page.locator(".jp-CodeCell").nth(0).locator(".jp-OutputArea-output pre")
+    expect(printed).to_have_text("(8.0,) (True,) (2,)")
+    run(page, 1)
+    expect(quiz.get_by_text("0 of 1 right")).to_be_visible()
+    assert state(page)["correct"] == [None]
 
 
 def run(page, number):

@@ -1,0 +1,804 @@
+// The mask explorer: paint who may attend to whom, and see what each convention and a block-wise kernel make of it.
+//
+// The mask and the block are the model's (attnbook/widgets/maskeditor.py). How the mask was made, its recipe, is the
+// page's own: it is found again in any mask that a preset, or a causal one with a preset, would give.
+
+import {
+  announce, bind, button, cellGrid, choice, clamp, commit, ellipsis, explorerRoot, format, h, mixed, onFrame, onLook,
+  patch, slider, toggle,
+} from "./kit.js";
+
+const LONGEST = 32;
+const LARGEST_BLOCK = 16;
+const REMEMBERED = 200; // steps that can be undone
+const KINDS = ["full", "causal", "padding", "prefix", "local", "dilated", "global", "random"];
+
+// Masks: attnbook.masks, cell by cell --------------------------------------------------------------------------------
+
+/** Which `perRow` keys query i drew: masks.random's hash of seed, query and key. */
+function drawn(i, nKv, perRow, seed) {
+  const row = mixed((mixed(seed >>> 0) + i) >>> 0);
+  const lots = Array.from({ length: nKv }, (_, j) => mixed((row + Math.imul(j, 0x9e3779b9)) >>> 0));
+  const order = lots.map((_, j) => j).sort((a, b) => lots[a] - lots[b] || a - b);
+  return new Set(order.slice(0, perRow));
+}
+
+/** The numbers that a preset takes, within what this size allows: [name, label, least, most, start]. */
+function parameters(kind, nQ, nKv) {
+  const n = Math.max(nQ, nKv);
+  return {
+    padding: [["length", "real keys, the rest is padding", 0, nKv, Math.max(1, nKv - 3)]],
+    prefix: [["length", "prefix: the first keys, which all may see", 0, nKv, 3]],
+    local: [["window", "window: keys less than this far, both ways", 1, n, 3]],
+    dilated: [["window", "window: keys each way, oneself included", 1, n, 3], ["step", "step between them", 1, n, 2]],
+    global: [["tokens", "global tokens", 0, n, 1]],
+    random: [["perRow", "keys drawn for each query", 0, nKv, 3], ["seed", "seed", 0, 99, 0]],
+  }[kind] ?? [];
+}
+
+/** The numbers of a part's preset as they apply at this size; what it has none of starts as the preset does. */
+function settled({ kind, numbers }, nQ, nKv) {
+  return Object.fromEntries(parameters(kind, nQ, nKv).map(([name, , least, most, start]) =>
+    [name, clamp(numbers[kind]?.[name] ?? start, least, most)]));
+}
+
+/** The mask of one part of a recipe: {kind, numbers: {kind: {name: number}}, start, cells}. */
+function partMask(part, nQ, nKv) {
+  const { kind, start, cells } = part;
+  if (kind === "painted") return cells;
+  const { length, window, step, tokens, perRow, seed } = settled(part, nQ, nKv);
+  const shift = nKv - nQ; // bottom-right: the last query stands at the last key
+  const may = {
+    full: () => true,
+    causal: (i, j) => j <= i + (start ? 0 : shift),
+    padding: (i, j) => j < length,
+    prefix: (i, j) => j < length || j <= i + shift,
+    local: (i, j) => Math.abs(j - i - shift) < window,
+    dilated: (i, j) => Math.abs(j - i - shift) < window * step && Math.abs(j - i - shift) % step === 0,
+    global: (i, j) => i + shift < tokens || j < tokens,
+  }[kind];
+  return Array.from({ length: nQ }, (_, i) => {
+    const draw = kind === "random" && drawn(i, nKv, perRow, seed);
+    return Array.from({ length: nKv }, (_, j) => (draw ? draw.has(j) : may(i, j)));
+  });
+}
+
+function recipeMask({ first, op, second }, nQ, nKv) {
+  const a = partMask(first, nQ, nKv);
+  if (op === "alone") return a;
+  const b = partMask(second, nQ, nKv);
+  return a.map((row, i) => row.map((may, j) => (op === "and" ? may && b[i][j] : may || b[i][j])));
+}
+
+function same(a, b) {
+  return a.length === b.length && a.every((row, i) => row.length === b[i].length && row.every((x, j) => x === b[i][j]));
+}
+
+const painted = (cells) => ({ kind: "painted", numbers: {}, cells });
+const preset = (kind, numbers = {}) => ({ kind, numbers: { [kind]: numbers }, start: false });
+
+/** Every preset with every number that matters, the plainest first. */
+function* presets(nQ, nKv) {
+  for (const kind of ["full", "causal"]) yield preset(kind);
+  yield { ...preset("causal"), start: true };
+  for (const kind of ["padding", "prefix", "local", "global"]) {
+    const [[name, , least, most]] = parameters(kind, nQ, nKv);
+    for (let x = least; x <= most; x++) yield preset(kind, { [name]: x });
+  }
+  for (let step = 2; step <= Math.max(nQ, nKv); step++) {
+    for (let window = 1; window * step <= Math.max(nQ, nKv) + step; window++) yield preset("dilated", { window, step });
+  }
+  for (let perRow = 0; perRow <= nKv; perRow++) yield preset("random", { perRow, seed: 0 });
+}
+
+/** The recipe that a mask answers to: a preset, a causal one with a preset, or the cells as they are. */
+function recognised(mask) {
+  const [nQ, nKv] = [mask.length, mask[0].length];
+  const plain = { op: "alone", second: preset("local") };
+  const all = [...presets(nQ, nKv)];
+  const recipes = [
+    ...all.map((first) => ({ ...plain, first })),
+    ...all.map((second) => ({ first: preset("causal"), op: "and", second })),
+  ];
+  return recipes.find((recipe) => same(recipeMask(recipe, nQ, nKv), mask)) ?? { ...plain, first: painted(mask) };
+}
+
+/** A painted mask at another size keeps its corner; new cells are open. */
+function carried(cells, nQ, nKv) {
+  return Array.from({ length: nQ }, (_, i) => Array.from({ length: nKv }, (_, j) => cells[i]?.[j] ?? true));
+}
+
+// What follows from a mask: masks.kept_blocks and the results of maskeditor.py ---------------------------------------
+
+function results(mask, block) {
+  const [nQ, nKv] = [mask.length, mask[0].length];
+  const [rows, cols] = [Math.ceil(nQ / block), Math.ceil(nKv / block)];
+  const open = Array.from({ length: rows }, () => new Array(cols).fill(0)); // cells of each block that may attend
+  let cells = 0;
+  mask.forEach((row, i) => row.forEach((may, j) => {
+    if (!may) return;
+    open[Math.floor(i / block)][Math.floor(j / block)] += 1;
+    cells += 1;
+  }));
+  const area = (b, c) => Math.min(block, nQ - b * block) * Math.min(block, nKv - c * block);
+  let [computed, whole] = [0, 0];
+  open.forEach((row, b) => row.forEach((count, c) => {
+    if (count) computed += area(b, c);
+    if (count === area(b, c)) whole += 1;
+  }));
+  const kept = open.map((row) => row.map(Boolean));
+  return {
+    kept, whole, cells, empty_rows: mask.flatMap((row, i) => (row.some(Boolean) ? [] : [i])),
+    saved: (nQ * nKv - computed) / (nQ * nKv), density: cells / (nQ * nKv),
+  };
+}
+
+// The mask as Python ------------------------------------------------------------------------------------------------
+
+function partCode(part, nQ, nKv) {
+  const { kind, start, cells } = part;
+  const { length, window, step, tokens, perRow, seed } = settled(part, nQ, nKv);
+  const size = `${nQ}, ${nKv}`;
+  if (kind === "painted") {
+    const rows = cells.map((row) => row.map(Number).join("")).join(" ");
+    return `np.array([[cell == "1" for cell in row] for row in "${rows}".split()])`;
+  }
+  return {
+    full: `np.ones((${size}), dtype=bool)`,
+    causal: start ? `np.tri(${size}, dtype=bool)` : `masks.causal(${size})`,
+    padding: `masks.padding(${length}, ${nKv})`,
+    prefix: `(masks.causal(${size}) | masks.padding(${length}, ${nKv}))`,
+    local: `masks.local(${size}, ${window})`,
+    dilated: `masks.dilated(${size}, ${window}, ${step})`,
+    global: `masks.globally(${size}, ${tokens})`,
+    random: `masks.random(${size}, ${perRow}, seed=${seed})`,
+  }[kind];
+}
+
+function recipeCode({ first, op, second }, nQ, nKv) {
+  const parts = op === "alone" ? [first] : [first, second];
+  const code = parts.map((each) => partCode(each, nQ, nKv));
+  // Padding alone has one row, for all queries alike, and torch's attn_mask wants them all.
+  if (parts.every(({ kind }) => kind === "padding")) code[0] = `${partCode(preset("full"), nQ, nKv)} & ${code[0]}`;
+  return code.length === 1 ? code[0].replace(/^\((.*\))\)$/, "$1") : code.join(op === "or" ? " | " : " & ");
+}
+
+const CALLS = `
+allowed = torch.tensor(mask)                # True = may attend
+F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
+ignored = ~allowed                          # True = ignore
+nn.MultiheadAttention(d_model, n_heads)(q, k, v, attn_mask=ignored)
+added = masks.to_additive(allowed, like=q)  # 0 or -inf, added to the scores
+F.scaled_dot_product_attention(q, k, v, attn_mask=added)`;
+
+// Drawing -----------------------------------------------------------------------------------------------------------
+
+/** The page's colours, as the canvas's own style has them. */
+function colours(canvas) {
+  const style = getComputedStyle(canvas);
+  return {
+    ink: style.color, edge: style.borderTopColor, paper: style.backgroundColor, may: style.outlineColor,
+    on: style.textDecorationColor, problem: style.columnRuleColor, font: style.fontFamily,
+  };
+}
+
+function resize(canvas, width, height) {
+  const ratio = window.devicePixelRatio || 1;
+  [canvas.width, canvas.height] = [Math.ceil(width * ratio), Math.ceil(height * ratio)];
+  canvas.style.width = `${width}px`;
+  canvas.style.height = `${height}px`;
+  const pen = canvas.getContext("2d");
+  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+  return pen;
+}
+
+function hatching(pen, { edge, paper }) {
+  const ratio = window.devicePixelRatio || 1;
+  const side = Math.round(5 * ratio);
+  const stamp = h("canvas", { width: side, height: side });
+  const ink = stamp.getContext("2d");
+  ink.fillStyle = paper;
+  ink.fillRect(0, 0, side, side);
+  ink.strokeStyle = edge;
+  ink.lineWidth = ratio;
+  ink.beginPath();
+  for (const shift of [-side, 0, side]) {
+    ink.moveTo(shift, side);
+    ink.lineTo(shift + side, 0);
+  }
+  ink.stroke();
+  const pattern = pen.createPattern(stamp, "repeat");
+  pattern.setTransform(new DOMMatrix().scale(1 / ratio));
+  return pattern;
+}
+
+/** Lines between the cells, every so many, and around all of them. */
+function rule(pen, mask, { left, top, cell, every }) {
+  const [nQ, nKv] = [mask.length, mask[0].length];
+  const stops = (n) => [...Array.from({ length: Math.ceil(n / every) }, (_, i) => i * every), n];
+  pen.beginPath();
+  for (const i of stops(nQ)) {
+    pen.moveTo(left, top + i * cell);
+    pen.lineTo(left + nKv * cell, top + i * cell);
+  }
+  for (const j of stops(nKv)) {
+    pen.moveTo(left + j * cell, top);
+    pen.lineTo(left + j * cell, top + nQ * cell);
+  }
+  pen.stroke();
+}
+
+/** The mask itself, to paint on, under the blocks of a kernel. */
+function board(act) {
+  let view = null;
+  let frame = null;
+  let stroke = null; // {value, last}: what is being painted, and where the pointer was
+  const canvas = h("canvas", { class: "maskeditor-canvas", "aria-hidden": "true" });
+  const grid = cellGrid({
+    "aria-label": "The mask: rows are queries, columns are keys. Space changes a cell, Shift with an arrow paints.",
+    describe,
+    onMove(to, from, event) {
+      if (event.shiftKey) act.paint([to], act.may(from), stroke !== "keys");
+      stroke = event.shiftKey ? "keys" : null;
+      act.point(to);
+    },
+    onActivate(cell) {
+      stroke = null;
+      act.paint([cell], !act.may(cell), true);
+    },
+    onKey(event) {
+      const undo = (event.ctrlKey || event.metaKey) && event.key === "z";
+      if (undo) act.undo();
+      return undo;
+    },
+    onpointerdown(event) {
+      const cell = grid.at(event);
+      if (!cell || event.button) return;
+      event.preventDefault();
+      grid.element.setPointerCapture(event.pointerId);
+      grid.go(cell);
+      stroke = { value: !act.may(cell), last: cell };
+      act.paint([cell], stroke.value, true);
+    },
+    onpointermove(event) {
+      const cell = grid.at(event);
+      act.point(cell);
+      if (!cell || !stroke?.last || !grid.element.hasPointerCapture(event.pointerId)) return;
+      act.paint(between(stroke.last, cell), stroke.value, false);
+      stroke.last = cell;
+    },
+    onpointerup: () => (stroke = null),
+    onpointercancel: () => (stroke = null),
+    onpointerleave: () => act.point(null),
+    onfocusin: () => act.point(grid.current),
+    onfocusout: () => act.point(null),
+  });
+  const plate = h("div", { class: "maskeditor-plate ab-drawing" }, canvas, grid.element);
+  const said = h("p", { class: "maskeditor-said" });
+  const key = (kind, text) => h("span", null, h("span", { class: `maskeditor-key maskeditor-${kind}` }), text);
+  const element = h("figure", { class: "maskeditor-board" },
+    h("figcaption", null, h("b", null, "mask"), h("span", { class: "ab-note" }, " rows: query · columns: key")),
+    plate,
+    h("div", { class: "maskeditor-keys" }, key("may", "may attend"), key("vain", "ignored, but in a kept block"),
+      key("skipped", "ignored, skipped with its block")),
+    said);
+  onLook(plate, () => {
+    frame = null;
+    draw();
+  });
+
+  function describe({ row, col }) {
+    const { mask, block, kept, rows, cols } = view;
+    const may = mask[row][col];
+    const vain = kept[Math.floor(row / block)][Math.floor(col / block)];
+    const where = `query ${name(rows, row)}, key ${name(cols, col)}`;
+    if (may) return `${where}: may attend`;
+    return `${where}: ignored, ${vain ? "but in a kept block" : "skipped with its block"}`;
+  }
+
+  const name = (names, i) => (names[i] === String(i) ? String(i) : `${i} ‘${names[i]}’`);
+
+  function lay() {
+    const { mask, rows, cols } = view;
+    const [nQ, nKv] = [mask.length, mask[0].length];
+    const look = colours(canvas);
+    const pen = canvas.getContext("2d");
+    const font = `11px ${look.font}`;
+    pen.font = font;
+    const measure = (text) => pen.measureText(text).width;
+    const widest = (names) => Math.max(...names.map(measure));
+    const left = Math.ceil(Math.min(widest(rows), 84)) + 8;
+    const right = 18; // where an empty row is flagged
+    const cell = clamp(Math.floor(Math.min((plate.clientWidth - 4 - left - right) / nKv, 430 / nQ)), 5, 34);
+    const upright = widest(cols) > cell - 3;
+    const top = upright ? Math.ceil(Math.min(widest(cols), 72)) + 8 : 18;
+    const every = Math.ceil(12 / cell);
+    const texts = (names, room) => names.map((text) => ellipsis(text, room, measure));
+    frame = {
+      look, font, left, top, cell, upright, every, rowTexts: texts(rows, left - 6),
+      colTexts: texts(cols, upright ? top - 6 : cell), key: `${rows}|${cols}|${nQ}|${nKv}`,
+    };
+    frame.pen = resize(canvas, left + nKv * cell + right, top + nQ * cell + 2);
+    frame.hatch = hatching(frame.pen, look);
+    grid.update({ rows: nQ, cols: nKv, left, top, width: nKv * cell, height: nQ * cell });
+  }
+
+  function draw() {
+    if (!view || !plate.clientWidth) return;
+    const { mask, block, kept, rows, cols, empty_rows } = view;
+    const [nQ, nKv] = [mask.length, mask[0].length];
+    if (frame?.key !== `${rows}|${cols}|${nQ}|${nKv}`) lay();
+    const { pen, look, left, top, cell, hatch } = frame;
+    pen.clearRect(0, 0, canvas.width, canvas.height);
+    pen.fillStyle = look.paper;
+    pen.fillRect(left, top, nKv * cell, nQ * cell);
+    for (let i = 0; i < nQ; i++) {
+      for (let j = 0; j < nKv; j++) {
+        if (!mask[i][j] && !kept[Math.floor(i / block)][Math.floor(j / block)]) continue;
+        pen.fillStyle = mask[i][j] ? look.may : hatch;
+        pen.fillRect(left + j * cell, top + i * cell, cell, cell);
+      }
+    }
+    if (cell > 8) lines(1, look.paper, 1);
+    lines(1, look.edge, 0.25);
+    lines(block, look.paper, 3.5);
+    lines(block, look.ink, 1.5);
+    drawNames(empty_rows, nQ, nKv);
+    grid.update({});
+  }
+
+  function lines(every, colour, width) {
+    const { pen, left, top, cell } = frame;
+    pen.strokeStyle = colour;
+    pen.lineWidth = width;
+    rule(pen, view.mask, { left, top, cell, every });
+  }
+
+  function drawNames(empty, nQ, nKv) {
+    const { pen, look, font, left, top, cell, upright, every, rowTexts, colTexts } = frame;
+    pen.textBaseline = "middle";
+    pen.font = font;
+    for (let i = 0; i < nQ; i++) {
+      const alone = empty.includes(i);
+      if (!alone && i % every) continue;
+      pen.fillStyle = alone ? look.problem : look.ink;
+      pen.textAlign = "right";
+      pen.fillText(rowTexts[i], left - 5, top + (i + 0.5) * cell);
+    }
+    pen.fillStyle = look.problem;
+    pen.strokeStyle = look.problem;
+    pen.lineWidth = 2;
+    pen.textAlign = "left";
+    pen.font = `700 ${clamp(cell, 9, 14)}px ${look.font}`;
+    for (const i of empty) {
+      pen.strokeRect(left, top + i * cell + 1, nKv * cell, cell - 2);
+      pen.fillText("∅", left + nKv * cell + 4, top + (i + 0.5) * cell);
+    }
+    pen.font = font;
+    pen.fillStyle = look.ink;
+    pen.textAlign = upright ? "left" : "center";
+    for (let j = 0; j < nKv; j += every) {
+      pen.save();
+      pen.translate(left + (j + 0.5) * cell, top - (upright ? 5 : 8));
+      if (upright) pen.rotate(-Math.PI / 2);
+      pen.fillText(colTexts[j], 0, 0);
+      pen.restore();
+    }
+  }
+
+  function point(cell) {
+    const inside = cell && cell.row < view.mask.length && cell.col < view.mask[0].length;
+    patch(said, {
+      text: inside ? `mask[${cell.row}, ${cell.col}] · ${describe(cell)}`
+        : "Drag over cells to paint. By keyboard: arrows move, Space changes a cell, Shift with an arrow paints on.",
+    });
+  }
+
+  return {
+    element, point,
+    update(next) {
+      view = next;
+      draw();
+    },
+  };
+}
+
+/** All cells from the last one to this one: a quick hand skips none. */
+function between(from, to) {
+  const count = Math.max(Math.abs(to.row - from.row), Math.abs(to.col - from.col), 1);
+  return Array.from({ length: count }, (_, step) => ({
+    row: Math.round(from.row + ((to.row - from.row) * (step + 1)) / count),
+    col: Math.round(from.col + ((to.col - from.col) * (step + 1)) / count),
+  }));
+}
+
+const FORMS = [
+  { name: "this book, SDPA", says: "boolean: True = may attend", letters: ["F", "T"], words: ["False", "True"] },
+  { name: "nn.MultiheadAttention", says: "boolean: True = ignore", letters: ["T", "F"], words: ["True", "False"] },
+  { name: "added to the scores", says: "float: 0 may attend, −∞ ignore", letters: ["−∞", "0"], words: ["−∞", "0"] },
+];
+
+/** One convention's picture of the mask: filled cells are True (or 0), and each says what it holds where it fits. */
+function form({ name, says, letters, words }, act) {
+  const inverted = letters[0] === "T";
+  let view = null;
+  let frame = null;
+  const canvas = h("canvas", { class: "maskeditor-canvas", role: "img" });
+  const spot = h("div", { class: "maskeditor-spot" });
+  const value = h("b");
+  const plate = h("div", {
+    class: "maskeditor-plate ab-drawing", onpointerleave: () => act.point(null),
+    onpointermove(event) {
+      const box = canvas.getBoundingClientRect();
+      const [row, col] = [event.clientY - box.top, event.clientX - box.left].map((x) => Math.floor(x / frame.cell));
+      act.point(view.mask[row]?.[col] === undefined ? null : { row, col });
+    },
+  }, canvas, spot);
+  const element = h("figure", { class: "maskeditor-form" },
+    h("figcaption", null, h("b", null, name), h("span", { class: "ab-note" }, ` ${says}`)), plate,
+    h("p", { class: "maskeditor-value" }, value));
+  onLook(plate, () => {
+    frame = null;
+    draw();
+  });
+
+  function draw() {
+    if (!view || !plate.clientWidth) return;
+    const { mask } = view;
+    const [nQ, nKv] = [mask.length, mask[0].length];
+    const key = `${nQ}|${nKv}`;
+    if (frame?.key !== key) {
+      const cell = clamp(Math.floor(Math.min((plate.clientWidth - 5) / nKv, 300 / nQ)), 3, 19);
+      const pen = resize(canvas, nKv * cell + 1, nQ * cell + 1);
+      frame = { key, cell, pen, look: colours(canvas) };
+    }
+    const { pen, cell, look } = frame;
+    const size = Math.floor(Math.min(cell * (letters[0].length > 1 ? 0.5 : 0.62), 11));
+    pen.font = `${size}px ${look.font}`;
+    pen.textAlign = "center";
+    pen.textBaseline = "middle";
+    mask.forEach((row, i) => row.forEach((may, j) => {
+      const filled = may !== inverted;
+      pen.fillStyle = filled ? look.may : look.paper;
+      pen.fillRect(j * cell, i * cell, cell, cell);
+      if (cell < 11) return;
+      pen.fillStyle = filled ? look.on : look.ink;
+      pen.fillText(letters[Number(may)], (j + 0.5) * cell, (i + 0.5) * cell + 0.5);
+    }));
+    pen.strokeStyle = look.edge;
+    pen.lineWidth = 0.5;
+    rule(pen, mask, { left: 0, top: 0, cell, every: 1 });
+    const count = inverted ? nQ * nKv - view.cells : view.cells;
+    const cells = `${count} of ${nQ * nKv} cells are ${words[inverted ? 0 : 1]}`;
+    patch(canvas, { "aria-label": `${name}, ${says}; ${cells}` });
+  }
+
+  function point(cell) {
+    const inside = frame && cell && cell.row < view.mask.length && cell.col < view.mask[0].length;
+    const [x, y] = inside ? [cell.col * frame.cell, cell.row * frame.cell] : [];
+    const side = `width:${frame?.cell}px;height:${frame?.cell}px`;
+    patch(spot, { style: inside ? `transform:translate(${x}px,${y}px);${side}` : "display:none" });
+    const text = inside ? `[${cell.row}, ${cell.col}] = ${words[Number(view.mask[cell.row][cell.col])]}` : "";
+    patch(value, { text });
+  }
+
+  return {
+    element, point,
+    update(next) {
+      const stale = next.mask !== view?.mask;
+      view = next;
+      if (stale) draw();
+    },
+  };
+}
+
+// Controls ----------------------------------------------------------------------------------------------------------
+
+/** One part of the recipe: a preset and its numbers. `ask(part, what)` gets the part as the reader wants it. */
+function ingredient(label, kinds, ask) {
+  let now = null;
+  const kind = choice({
+    label, options: kinds.map((value) => ({ value, label: value })),
+    onChange: (value) => ask({ ...now, kind: value }, null),
+  });
+  const start = toggle({
+    label: "aligned at the start, as torch's is_causal", onChange: (on) => ask({ ...now, start: on }, null),
+  });
+  const note = h("p", { class: "ab-note" });
+  const aligned = h("div", null, start.element, note);
+  const knobs = KINDS.flatMap((owner) => parameters(owner, LONGEST, LONGEST).map(([name, text, min, max]) => ({
+    owner, name, ...slider({
+      label: text, min, max, step: 1, value: min, format: String,
+      onInput(x) {
+        const numbers = { ...now.numbers, [owner]: { ...now.numbers[owner], [name]: Math.round(x) } };
+        ask({ ...now, numbers }, `${label} ${owner} ${name}`);
+      },
+    }),
+  })));
+  const element = h("div", { class: "maskeditor-part" }, kind.element, aligned, knobs.map((knob) => knob.element));
+
+  function update(part, nQ, nKv) {
+    now = part;
+    kind.set(part.kind);
+    start.set(part.start);
+    aligned.hidden = part.kind !== "causal";
+    const ends = nQ === nKv ? "With as many keys as queries, start and end are the same."
+      : part.start ? "Query 0 stands at key 0; the last query does not see the latest keys."
+        : "The last query stands at the last key, as a decoder with a cache needs.";
+    patch(note, { text: ends });
+    for (const knob of knobs) {
+      knob.element.hidden = knob.owner !== part.kind;
+      if (knob.element.hidden) continue;
+      const [, , least, most] = parameters(knob.owner, nQ, nKv).find(([name]) => name === knob.name);
+      knob.setRange(least, most);
+      knob.set(settled(part, nQ, nKv)[knob.name]);
+    }
+  }
+
+  return { element, update };
+}
+
+/** How the mask is made: a preset, and if wanted a second one, and their sizes. */
+function recipePanel(act) {
+  const ask = (which) => (part, tag) => act.cook({ [which]: part }, tag);
+  const first = ingredient("Start from", [...KINDS, "painted"], ask("first"));
+  const second = ingredient("The second", KINDS, ask("second"));
+  const op = choice({
+    label: "With a second", value: "alone", onChange: (value) => act.cook({ op: value }, null),
+    options: [{ value: "alone", label: "no" }, { value: "and", label: "& both must" },
+      { value: "or", label: "| either may" }],
+  });
+  const buttons = h("div", { class: "ab-bar-of-buttons" }, button("Undo", act.undo), button("Invert", act.invert),
+    button("All", () => act.fill(true)), button("None", () => act.fill(false)));
+  const undo = buttons.firstChild;
+  const element = h("div", { class: "ab-panel maskeditor-panel" }, first.element, op.element, second.element, buttons);
+  return {
+    element,
+    update({ recipe, nQ, nKv, undoable }) {
+      first.update(recipe.first, nQ, nKv);
+      second.update(recipe.second, nQ, nKv);
+      op.set(recipe.op);
+      second.element.hidden = recipe.op === "alone";
+      patch(undo, { disabled: !undoable });
+    },
+  };
+}
+
+function sizePanel(act) {
+  const size = (label, onInput) =>
+    slider({ label, min: 1, max: LONGEST, step: 1, value: 1, format: String, onInput: (x) => onInput(Math.round(x)) });
+  const queries = size("n_q, queries", (n) => act.resize(n, null));
+  const keys = size("n_kv, keys", (n) => act.resize(null, n));
+  const self = toggle({ label: "self-attention: n_kv = n_q", onChange: act.tie });
+  const element = h("div", { class: "ab-panel maskeditor-panel" }, queries.element, self.element, keys.element);
+  return {
+    element,
+    update({ nQ, nKv, tied }) {
+      queries.set(nQ);
+      queries.setLabel(tied ? "n, tokens" : "n_q, queries");
+      keys.set(nKv);
+      keys.element.hidden = tied;
+      self.set(tied);
+    },
+  };
+}
+
+/** What the mask costs: a dense kernel, one that skips blocks, and the mask itself. */
+function bill(act) {
+  const block = slider({
+    label: "block of a block-wise kernel", min: 1, max: LARGEST_BLOCK, step: 1, value: 4,
+    format: (x) => `${x} × ${x}`, onInput: (x) => act.block(Math.round(x)),
+  });
+  const bars = ["dense kernel", "block-wise kernel", "the mask itself"].map((name) => {
+    const [label, fill, share] = [h("span"), h("div", { class: "ab-meter-fill" }), h("span")];
+    patch(label, { text: name });
+    const meter = h("div", { class: "ab-meter", "aria-hidden": "true" }, fill);
+    const row = h("div", { class: "maskeditor-bar" }, label, meter, share);
+    return { row, fill, share };
+  });
+  const blocks = h("p");
+  const python = h("p", { class: "maskeditor-python" });
+  const element = h("div", { class: "ab-panel maskeditor-panel" }, block.element,
+    h("div", null, h("div", { class: "ab-label" }, "FLOPs, of those that a dense kernel does"),
+      bars.map((bar) => bar.row)), blocks, python);
+  return {
+    element,
+    update({ block: side, kept, whole, saved, density, cells, nQ, nKv, empty_rows }) {
+      block.set(side);
+      [1, 1 - saved, density].forEach((share, i) => {
+        patch(bars[i].fill, { style: `width:${100 * share}%` });
+        patch(bars[i].share, { text: `${format(100 * share, 1)} %` });
+      });
+      const all = kept.flat();
+      const count = all.filter(Boolean).length;
+      patch(blocks, {
+        text: `${cells} of ${nQ * nKv} pairs may attend. Kept: ${count} of ${all.length} blocks, ${whole} of them ` +
+          `whole, so that inside them no mask need be looked at.`,
+      });
+      const rows = `(${empty_rows.join(", ")}${empty_rows.length === 1 ? "," : ""})`;
+      patch(python, {
+        text: `In Python: .saved = ${format(saved)}, .density = ${format(density)}, .empty_rows = ${rows}`,
+      });
+    },
+  };
+}
+
+/** The mask as Python, to copy. */
+function codePanel() {
+  const code = h("code", null);
+  const told = h("span", { class: "ab-note", role: "status" });
+  const pre = h("pre", { class: "maskeditor-code", tabindex: "0", "aria-label": "The mask as Python" }, code);
+  const element = h("div", null, h("div", { class: "maskeditor-copy" },
+    h("b", null, "The same mask as Python"), button("Copy", copy), told), pre);
+
+  async function copy() {
+    try {
+      await navigator.clipboard.writeText(code.textContent);
+      patch(told, { text: "copied" });
+    } catch {
+      getSelection().selectAllChildren(code);
+      patch(told, { text: "selected: press Ctrl+C" });
+    }
+  }
+
+  return {
+    element,
+    update({ code: text }) {
+      if (code.textContent !== text) patch(told, { text: "" });
+      patch(code, { text });
+    },
+  };
+}
+
+// The whole ---------------------------------------------------------------------------------------------------------
+
+const INPUTS = ["mask", "block", "tokens"];
+
+function render({ model, el }) {
+  const s = {}; // the model's inputs, as last read
+  const ui = { recipe: null, tied: true, past: [], tag: null };
+  let view = null; // what is drawn
+  let changed = false; // whether the reader has changed something that is not drawn yet
+
+  const act = {
+    may: ({ row, col }) => s.mask[row][col],
+    cook(changes, tag) {
+      let recipe = { ...ui.recipe, ...changes };
+      if (recipe.first.kind === "painted" && ui.recipe.first.kind !== "painted") {
+        recipe = { ...recipe, op: "alone", first: { ...recipe.first, cells: s.mask } };
+      }
+      change(recipeMask(recipe, ...size()), recipe, tag);
+    },
+    paint(cells, value, begin) {
+      const mask = s.mask.map((row) => [...row]);
+      for (const { row, col } of cells) mask[row][col] = value;
+      if (!same(mask, s.mask)) repaint(mask, begin ? {} : ui.tag); // {}: equal to no other tag
+    },
+    invert: () => repaint(s.mask.map((row) => row.map((may) => !may)), null),
+    fill: (value) => repaint(s.mask.map((row) => row.map(() => value)), null),
+    undo() {
+      const before = ui.past.pop();
+      if (!before) return;
+      ui.tag = null;
+      ui.recipe = before.recipe;
+      ui.tied &&= before.mask.length === before.mask[0].length;
+      put({ mask: before.mask });
+    },
+    resize(nQ, nKv) {
+      const [q, kv] = size();
+      resizeTo(nQ ?? (ui.tied ? nKv : q), nKv ?? (ui.tied ? nQ : kv), "size");
+    },
+    tie(on) {
+      ui.tied = on;
+      if (on) resizeTo(s.mask.length, s.mask.length, null);
+      redraw();
+    },
+    block: (block) => put({ block }),
+    point(cell) {
+      for (const each of [paper, ...forms]) each.point(cell);
+    },
+  };
+
+  const size = () => [s.mask.length, s.mask[0].length];
+  const paper = board(act);
+  const forms = FORMS.map((each) => form(each, act));
+  const empty = h("p", { class: "maskeditor-empty", "data-read": "empty" });
+  const [recipe, sizes, cost, code] = [recipePanel, sizePanel, bill, codePanel].map((make) => make(act));
+  const root = explorerRoot("maskeditor", "Mask explorer",
+    h("div", { class: "maskeditor-body" },
+      h("div", { class: "maskeditor-see" }, paper.element, empty, cost.element),
+      h("div", { class: "maskeditor-set" }, recipe.element, sizes.element)),
+    h("div", { class: "maskeditor-forms" }, forms.map((each) => each.element)), code.element);
+
+  function resizeTo(nQ, nKv, tag) {
+    const { first } = ui.recipe;
+    const whole = first.kind === "painted" ? { ...first, cells: carried(first.cells, nQ, nKv) } : first;
+    const recipe = { ...ui.recipe, first: whole };
+    change(recipeMask(recipe, nQ, nKv), recipe, tag);
+  }
+
+  function repaint(mask, tag) {
+    change(mask, { ...ui.recipe, op: "alone", first: { ...ui.recipe.first, kind: "painted", cells: mask } }, tag);
+  }
+
+  /** Steps with the same tag are undone as one: a stroke of the brush, a slider's way. */
+  function change(mask, recipe, tag) {
+    if (tag === null || tag !== ui.tag) ui.past = [...ui.past, { mask: s.mask, recipe: ui.recipe }].slice(-REMEMBERED);
+    ui.tag = tag;
+    ui.recipe = recipe;
+    put({ mask });
+  }
+
+  function put(changes) {
+    Object.assign(s, changes);
+    commit(model, changes);
+    changed = true;
+    schedule();
+  }
+
+  function draw() {
+    if (!pull() && !changed) return;
+    redraw();
+    if (!changed) return;
+    changed = false;
+    const { cells, nQ, nKv, kept, empty_rows } = view;
+    const blocks = kept.flat();
+    announce(root, `${cells} of ${nQ * nKv} may attend, ${blocks.filter(Boolean).length} of ${blocks.length} blocks ` +
+      `kept${empty_rows.length ? `, ${emptyWords(view)}` : ""}`);
+  }
+
+  function redraw() {
+    const [nQ, nKv] = size();
+    const cols = Array.from({ length: nKv }, (_, j) => s.tokens[j] ?? String(j));
+    const rows = Array.from({ length: nQ }, (_, i) => s.tokens[i + nKv - nQ] ?? String(i));
+    view = {
+      ...s, ...results(s.mask, s.block), nQ, nKv, rows, cols, recipe: ui.recipe, tied: ui.tied,
+      undoable: ui.past.length > 0, code: `mask = ${recipeCode(ui.recipe, nQ, nKv)}${CALLS}`,
+    };
+    for (const each of [paper, ...forms, recipe, sizes, cost, code]) each.update(view);
+    patch(empty, { text: emptyWords(view), "data-any": view.empty_rows.length > 0 });
+    act.point(null);
+  }
+
+  /** What Python, or another view, has set. */
+  function pull() {
+    const next = Object.fromEntries(INPUTS.map((name) => [name, model.get(name)]));
+    if (INPUTS.every((name) => next[name] === s[name])) return false;
+    if (!s.mask || !same(next.mask, s.mask)) {
+      if (s.mask) ui.past = [...ui.past, { mask: s.mask, recipe: ui.recipe }].slice(-REMEMBERED);
+      ui.recipe = recognised(next.mask);
+      ui.tag = null;
+      ui.tied = next.mask.length === next.mask[0].length;
+    }
+    Object.assign(s, next);
+    return true;
+  }
+
+  function state() {
+    schedule.flush();
+    const { mask, block, tokens, kept, empty_rows, saved, density, code, nQ, nKv } = view;
+    return { mask, block, tokens, kept, empty_rows, saved, density, code, n_q: nQ, n_kv: nKv };
+  }
+
+  const schedule = onFrame(draw);
+  const unbind = bind(model, INPUTS, schedule);
+  el.append(root);
+  draw();
+  root.explorer = { state, flush: schedule.flush };
+  return () => {
+    unbind();
+    schedule.cancel();
+    root.remove();
+  };
+}
+
+/** Softmax over nothing, in words. */
+function emptyWords({ empty_rows, rows }) {
+  if (!empty_rows.length) return "Every query may attend to at least one key.";
+  const names = empty_rows.map((i) => (rows[i] === String(i) ? String(i) : `${i} ‘${rows[i]}’`));
+  const all = [names.slice(0, -1).join(", "), names.at(-1)].filter(Boolean).join(" and ");
+  const listed = `${names.length === 1 ? "Query" : "Queries"} ${all}`;
+  return `∅ ${listed} may attend to nothing. Softmax is then 0/0, which is NaN; this book's attention returns zeros.`;
+}
+
+export default { render };
