@@ -1,4 +1,4 @@
-"""The `attnbook` command: lab, site, serve, doctor."""
+"""The `attnbook` command: lab, site, serve, check, progress, doctor."""
 
 import argparse
 import os
@@ -19,12 +19,18 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code: 2 for a mistake in book.yml or in the arguments, 1 for a failure."""
     parser = argparse.ArgumentParser(prog="attnbook", description="The interactive textbook on attention.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="lab | site | serve | doctor")
+    names = "lab | site | serve | check | progress | doctor"
+    commands = parser.add_subparsers(dest="command", required=True, metavar=names)
     commands.add_parser("lab", help="open the book in JupyterLab; further arguments go to JupyterLab")
     commands.add_parser("site", help="build the static site into _site/")
     serving = commands.add_parser("serve", help="build the site, serve it and print its address")
     serving.add_argument("--port", type=_port, help="default: 8000, or a free one if that is taken")
     serving.add_argument("--no-build", action="store_true", help="serve _site/ as it is")
+    checking = commands.add_parser("check", help="run notebooks and say which exercises pass, and what the others show")
+    checking.add_argument("notebooks", nargs="+", metavar="NN|notebook", help="a chapter of this checkout, or a file")
+    checking.add_argument("--format", choices=["table", "json", "csv"], default="table")
+    checking.add_argument("-o", "--output", type=Path, help="write to this file")
+    commands.add_parser("progress", help="say which exercises are done")
     commands.add_parser("doctor", help="say what this machine has and what the book misses")
     args, rest = parser.parse_known_args(argv)
     if rest and args.command != "lab":
@@ -37,6 +43,12 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"attnbook: built {book.build(book.find_root())}")
             case "serve":
                 serve(book.find_root(), args.port, build=not args.no_build)
+            case "check":
+                return check(args.notebooks, args.format, args.output)
+            case "progress":
+                from attnbook.exercises import progress
+
+                print(progress())
             case "doctor":
                 return 1 if _doctor() else 0
     except book.BookError as error:
@@ -115,6 +127,34 @@ def serve(root: Path, port: int | None = None, build: bool = True) -> None:
     with http:
         print(f"attnbook: the book is at http://127.0.0.1:{http.server_port}/ (Ctrl-C stops)", flush=True)
         http.serve_forever()
+
+
+def check(names: list[str], form: str = "table", output: Path | None = None) -> int:
+    """Run notebooks and print what each exercise answers; 0 if all pass, else 1."""
+    from attnbook.exercises import grade
+
+    rows = []
+    for path in [_notebook(name) for name in names]:
+        try:
+            rows += grade.grade(path)
+        except ValueError as error:
+            raise book.BookError(error) from None
+    text = grade.written(rows, form)
+    if output:
+        output.write_text(text, encoding="utf-8")
+    else:
+        print(text, end="")
+    return 0 if all(row["result"] == "passed" for row in rows) else 1
+
+
+def _notebook(name: str) -> Path:
+    if Path(name).is_file():
+        return Path(name).resolve()
+    if name.isdigit():
+        found = sorted((book.find_root() / "notebooks").glob(f"{int(name):02}-*.ipynb"))
+        if found:
+            return found[0]
+    raise book.BookError(f"there is no notebook {name!r}: neither a file nor the number of a chapter")
 
 
 def doctor() -> None:
