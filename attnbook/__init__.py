@@ -7,7 +7,9 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_SUBMODULES = ("book", "cli", "functional", "layers", "masks", "plots", "positions", "widgets")
+_SUBMODULES = (
+    "book", "cli", "exercises", "functional", "layers", "masks", "plots", "positions", "tasks", "train", "widgets",
+)
 _FUNCTIONS = {
     "attention": "functional",
     "softmax": "functional",

@@ -60,8 +60,9 @@ def train(
     run        what an earlier call returned: goes on from there, as if it had never stopped
 
     Gradients are cut to a norm of 1. Interrupting the kernel (Ctrl-C) stops after the current step and keeps what
-    was learned; a second time, it stops at once. The model comes as it is: seed torch before building it. One thread does the arithmetic: the book's
-    products are too small to share out, and its sums are then the same with any number of cores.
+    was learned; a second time, it stops at once. The model comes as it is: seed torch before building it. One thread
+    does the arithmetic: the book's products are too small to share out, and its sums are then the same with any
+    number of cores.
 
     Raises TypeError or ValueError that names the argument, and FloatingPointError where the loss is not finite; the
     model then still has the weights of the step before.
