@@ -146,9 +146,17 @@ def explorer(view: dict, states: dict, docname: str, repository: str, branch: st
         return f'<p class="no-kernel">This control needs a running Python kernel, and this page has none. {where}</p>'
     identity = escape(json.dumps({"model_id": view["model_id"]}), quote=False)
     return (
-        f'<div class="explorer" data-widget="{ours[1]}"><script type="{WIDGET_VIEW}">{identity}</script>'
+        f'<div class="explorer" data-widget="{ours[1]}"{height_hint(ours[1], state)}><script type="{WIDGET_VIEW}">{identity}</script>'
         f'<noscript><p class="no-kernel">This explorer needs JavaScript. {where}</p></noscript></div>'
     )
+
+
+def height_hint(module: str, state: dict) -> str:
+    """What book.css needs, besides the kind of explorer, to keep as much room free as this one will take."""
+    if module == "quiz":
+        return f' style="--questions: {len(state["questions"])}"'
+    fixed = {"multihead": state.get("x"), "alignment": state.get("image")}.get(module)
+    return "" if fixed is None else ' data-given=""'
 
 
 def colab(docname: str, repository: str, branch: str) -> str:

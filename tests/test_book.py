@@ -308,3 +308,18 @@ def test_rewrite():
     assert html[5] == ""
     assert not any(notebook_source.WIDGET_VIEW in output.get("data", {}) for output in notebook["cells"][1]["outputs"])
     assert notebook["cells"][2]["metadata"]["mystnb"]["code_prompt_show"] == "Show a solution"
+
+
+@pytest.mark.parametrize(
+    ("module", "state", "hint"),
+    [
+        ("softmax", {}, ""),
+        ("quiz", {"questions": [{}, {}, {}]}, ' style="--questions: 3"'),
+        ("multihead", {"x": None}, ""),
+        ("multihead", {"x": [[1.0]]}, ' data-given=""'),
+        ("alignment", {"image": None}, ""),
+        ("alignment", {"image": {"data": ""}}, ' data-given=""'),
+    ],
+)
+def test_height_hint(module, state, hint):
+    assert notebook_source.height_hint(module, state) == hint
