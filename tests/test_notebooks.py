@@ -122,6 +122,28 @@ def test_exercises_have_a_stub_a_hint_and_a_solution_out_of_sight(path):
 
 
 @every_notebook
+def test_every_exercise_answers_back(path):
+    for cell in code_cells(path):
+        if "exercise" in tags(cell):
+            name = cell["metadata"]["exercise"]
+            last = text(cell).rstrip().splitlines()[-1]
+            assert re.fullmatch(rf'check\("{re.escape(name)}", \w+\)', last), f"{name} ends with {last!r}"
+            said = "".join("".join(output.get("data", {}).get("text/plain", "")) for output in cell["outputs"])
+            assert "ot attempted" in said, f"{name}, untouched, says {said!r}"
+
+
+@every_chapter
+def test_a_chapter_has_quizzes_of_several_kinds_out_of_sight_of_their_answers(path):
+    quizzes = [cell for cell in code_cells(path) if "quiz" in tags(cell)]
+    assert len(quizzes) >= 2
+    for cell in quizzes:
+        assert "hide-input" in tags(cell) and cell["metadata"]["jupyter"]["source_hidden"]
+        assert not re.search(r"\*[A-Za-z][^*\n]*[a-z]\*", text(cell)), "a quiz shows asterisks as they are"
+    kinds = set(re.findall(r"\b(Choice|Number|Order)\(", "\n".join(map(text, quizzes))))
+    assert len(kinds) >= 2
+
+
+@every_notebook
 def test_stored_widgets_carry_the_module_that_the_package_has(path):
     from attnbook import widgets
 

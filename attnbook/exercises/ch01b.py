@@ -312,6 +312,20 @@ def squares_of_the_direction(weights, direction):
 def divided_by_the_weights(weights, direction):
     return (direction - weights @ direction) / weights
 
+@nudge.wrong(
+    "In front of the bracket stands `direction`. What multiplies is the *weight*: a dish that is hardly on the plate "
+    "can hardly move.", "How the plate answers a nudge"
+)
+def direction_in_front(weights, direction):
+    return direction * (direction - weights @ direction)
+
+@nudge.wrong(
+    "In the bracket stands `weights`, and the average is taken from it. It is `direction` that is compared with its "
+    "own average.", "How the plate answers a nudge"
+)
+def weights_in_the_bracket(weights, direction):
+    return weights * (weights - weights @ direction)
+
 @nudge.right
 def multiplied_out(weights, direction):
     return weights * direction - weights * np.sum(weights * direction)

@@ -27,7 +27,7 @@ def block(rng, shape, axis=-1, stretch=1.0, never=False):
 def sized(rng, n, m, axis):
     return rng.standard_normal((n, m)), axis
 
-def split_menu(f, x, axis):
+def split_menu(f, x, axis=-1):
     """lse of a whole is lse of the lse of its parts."""
     half = x.shape[axis] // 2
     left, right = np.split(x, [half], axis=axis)
