@@ -33,6 +33,9 @@ def main(argv: list[str] | None = None) -> int:
     commands.add_parser("progress", help="say which exercises are done")
     commands.add_parser("doctor", help="say what this machine has and what the book misses")
     args, rest = parser.parse_known_args(argv)
+    for stream in (sys.stdout, sys.stderr):  # a console or a pipe that does not know ✓
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     if rest and args.command != "lab":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
@@ -130,20 +133,28 @@ def serve(root: Path, port: int | None = None, build: bool = True) -> None:
 
 
 def check(names: list[str], form: str = "table", output: Path | None = None) -> int:
-    """Run notebooks and print what each exercise answers; 0 if all pass, else 1."""
+    """Run notebooks and print what each exercise answers; 0 if all pass, 2 if one is no notebook, else 1."""
     from attnbook.exercises import grade
 
-    rows = []
-    for path in [_notebook(name) for name in names]:
+    if output and not (output.absolute().parent.is_dir() and not output.is_dir()):
+        raise book.BookError(f"{output} cannot be written: it must be a file in a folder that exists")
+    rows, unread = [], 0
+    paths = [_notebook(name) for name in names]
+    for name, path in zip(names, paths):
+        alike = sum(other.name == path.name for other in paths) > 1  # of each student's folder the same file
         try:
-            rows += grade.grade(path)
-        except ValueError as error:
-            raise book.BookError(error) from None
-    text = grade.written(rows, form)
-    if output:
-        output.write_text(text, encoding="utf-8")
-    else:
-        print(text, end="")
+            rows += [row | {"notebook": name} if alike else row for row in grade.grade(path)]
+        except (ValueError, OSError) as error:  # one that cannot be read does not take the others' results away
+            print(f"attnbook: {error}", file=sys.stderr)
+            unread += 1
+    if rows:
+        text = grade.written(rows, form)
+        if output:
+            output.write_text(text, encoding="utf-8")
+        else:
+            print(text, end="")
+    if unread:
+        return 2
     return 0 if all(row["result"] == "passed" for row in rows) else 1
 
 

@@ -73,7 +73,7 @@ def local(n_q: int, n_kv: int | None, window: int, like: Array | None = None) ->
 def dilated(n_q: int, n_kv: int | None, window: int, step: int, like: Array | None = None) -> Bool[Array, "n_q n_kv"]:
     """Each query sees every `step`-th key, fewer than `window` of them each way, oneself included; shape (n_q, n_kv).
 
-    As far as `local` with a window of `window * step`, for the price of one with `window`, and with gaps
+    Nearly as far as `local` with a window of `window * step`, for the price of one with `window`, and with gaps
     (Beltagy et al., 2020, section 3.1). Aligned at the end. Raises ValueError as `local` does, and if step is below 1.
     """
     window, step = _integer("window", window, 1), _integer("step", step, 1)
@@ -93,7 +93,8 @@ def globally(n_q: int, n_kv: int | None, n_global: int, like: Array | None = Non
     n_global = _length("n_global", n_global)
     xp, device = _library(like)
     position = xp.arange(n_q, device=device)[:, None] + (n_kv - n_q)
-    return (position < n_global) | (xp.arange(n_kv, device=device)[None, :] < n_global)
+    first = (position >= 0) & (position < n_global)  # with fewer keys than queries some queries stand before them all
+    return first | (xp.arange(n_kv, device=device)[None, :] < n_global)
 
 
 def random(
@@ -332,14 +333,22 @@ def _replacement(xp, x, other):
             raise ValueError(f"other must be given where x is not floating, got dtype {x.dtype} and no other")
         # Not x plus or times a number: after a layer norm that would be the same token again.
         wave = np.cos(np.arange(math.prod(x.shape))).reshape(x.shape)
-        return x + xp.asarray(wave + np.sign(wave), dtype=x.dtype, device=array_api_compat.device(x))
+        made = x + xp.asarray(wave + np.sign(wave), dtype=x.dtype, device=array_api_compat.device(x))
+        if xp.any(_alike(xp, x, made)):
+            raise ValueError(f"other must be given where x is so large that x + 1 = x in {x.dtype}, got no other")
+        return made
     _same_library(x=x, other=other)
     if _shape(other) != _shape(x):
         raise ValueError(f"other must have the shape of x, {_shape(x)}, got {_shape(other)}")
-    alike = xp.all(xp.reshape(other == x, (x.shape[0], x.shape[1], -1)), axis=-1)
+    alike = _alike(xp, x, other)
     if xp.any(alike):
         raise ValueError(f"other must differ from x at every token, got the same at token {_first(xp, alike)}")
     return other
+
+
+def _alike(xp, x, other):
+    """(batch, n): True where a token is the same in both."""
+    return xp.all(xp.reshape(other == x, (x.shape[0], x.shape[1], -1)), axis=-1)
 
 
 def _first(xp, flags):

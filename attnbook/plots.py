@@ -153,14 +153,17 @@ def curve(
 ) -> Axes:
     """Lines over a shared x, {name: y}: each has its own colour and dash; "" as the only name draws no legend.
 
-    `log` is "", "x", "y" or "xy"; `points` is (x, y) of data points to draw underneath.
+    A line may be shorter than x: that of a training that was stopped ends where it ended. `log` is "", "x", "y" or
+    "xy"; `points` is (x, y) of data points to draw underneath. Raises ValueError if a line is longer than x.
     """
     with matplotlib.rc_context(STYLE):
         ax = _axes(ax)
         if points is not None:
             ax.scatter(_numpy(points[0]), _numpy(points[1]), s=26, color=INK, zorder=3, label="data")
         for i, (name, y) in enumerate(lines.items()):
-            ax.plot(_numpy(x), _numpy(y), label=name or None, marker=marker, markersize=4,
+            if len(y) > len(x):
+                raise ValueError(f"lines must be no longer than x, {len(x)} points, got {len(y)} for {name!r}")
+            ax.plot(_numpy(x)[: len(y)], _numpy(y), label=name or None, marker=marker, markersize=4,
                     color=COLOURS[i % len(COLOURS)], linestyle=DASHES[i % len(DASHES)])
         if "x" in log:
             ax.set_xscale("log", base=2 if _powers_of_two(x) else 10)

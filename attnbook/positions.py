@@ -28,8 +28,8 @@ def angles(
 ) -> Float[Array, "n d_half"]:
     """position · base^(-2i/d) for position = offset … offset + n - 1 and i = 0 … d/2 - 1; shape (n, d/2).
 
-    Hands of a clock: the first turns by one radian a token, each next one more slowly, the last once in about
-    2π · base tokens. `sinusoidal` writes them down, `rope` turns by them. `like` is a floating array whose
+    Hands of a clock: the first turns by one radian a token, each next one more slowly, the last once in
+    2π · base^(1 - 2/d) tokens. `sinusoidal` writes them down, `rope` turns by them. `like` is a floating array whose
     library, dtype and device the result gets; NumPy's float64 without it.
 
     Raises ValueError (n or offset negative, d odd, base not positive) or TypeError (like not a floating array).

@@ -60,12 +60,12 @@ def train(
     run        what an earlier call returned: goes on from there, as if it had never stopped
 
     Gradients are cut to a norm of 1. Interrupting the kernel (Ctrl-C) stops after the current step and keeps what
-    was learned; a second time, it stops at once. The model comes as it is: seed torch before building it. One thread
-    does the arithmetic: the book's products are too small to share out, and its sums are then the same with any
-    number of cores.
+    was learned; a second time, it stops at once. The model comes as it is (seed torch before building it) and is
+    left in eval() mode. One thread does the arithmetic: the book's products are too small to share out, and its sums
+    are then the same with any number of cores.
 
-    Raises TypeError or ValueError that names the argument, and FloatingPointError where the loss is not finite; the
-    model then still has the weights of the step before.
+    Raises TypeError or ValueError that names the argument, and FloatingPointError where the loss or its gradient is
+    not finite; the model then still has the weights of the step before.
     """
     steps, seed = _integer("steps", steps, 0), _integer("seed", seed, 0)
     rate = lr if callable(lr) else lambda step: lr
@@ -76,14 +76,16 @@ def train(
         raise ValueError("run must be of the same model, got the run of another")
     run.stopped = False
     model.train()
-    with _one_thread(), _interruptible() as asked_to_stop, _progress(run, steps) as bar:
-        for _ in range(steps):
-            bar.set_postfix(loss=f"{_step(run, batch, loss_of, rate(run.steps)):.3f}", refresh=False)
-            bar.update()
-            if asked_to_stop.is_set():
-                run.stopped = True
-                break
-    model.eval()
+    try:
+        with _one_thread(), _interruptible() as asked_to_stop, _progress(run, steps) as bar:
+            for _ in range(steps):
+                bar.set_postfix(loss=f"{_step(run, batch, loss_of, rate(run.steps)):.3f}", refresh=False)
+                bar.update()
+                if asked_to_stop.is_set():
+                    run.stopped = True
+                    break
+    finally:
+        model.eval()
     return run
 
 
@@ -97,7 +99,9 @@ def _step(run: Run, batch, loss_of, lr: float) -> float:
         raise FloatingPointError(f"loss_of gave {loss.item()} at step {run.steps}: is lr = {lr:g} too large?")
     run.optimizer.zero_grad()
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
+    norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
+    if not torch.isfinite(norm):  # a step along it would make every weight NaN, and what was learned be lost
+        raise FloatingPointError(f"loss_of gave a gradient of size {norm.item()} at step {run.steps}, its loss is fine")
     run.optimizer.step()
     run.losses.append(loss.item())
     return run.losses[-1]

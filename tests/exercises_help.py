@@ -8,6 +8,8 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
 
 from attnbook import functional
 from attnbook.exercises import Exercise, Law, Probe, close
@@ -24,6 +26,15 @@ def typed(source: str, **names):
     exec(compile(source, filename, "exec"), scope)
     name = [node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)][-1]
     return scope[name]
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """The products are so small that more threads would only wait for each other, on a busy machine for long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def notebook(chapter: str) -> dict | None:

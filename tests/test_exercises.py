@@ -4,12 +4,13 @@ import re
 
 import numpy as np
 import pytest
-from exercises_help import notebook, typed
+from exercises_help import notebook, one_thread, typed  # noqa: F401
 
-from attnbook.exercises import everything, judge, reading
+from attnbook.exercises import everything, judge, reading, trial
 from attnbook.exercises.compare import is_array
 from attnbook.exercises.table import chapter, chapters
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 EXERCISES = everything()
 every_exercise = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.name)
 every_chapter = pytest.mark.parametrize("number", chapters())
@@ -56,12 +57,12 @@ def test_the_probes_tell_the_misconceptions_apart(exercise):
     """Not by the order of the table: no two of them give the same on every probe."""
     if exercise.is_prediction:
         return
-    trials = [judge.wrong_trials(exercise, wrong) for wrong in exercise.wrongs]
+    trials = [trial.wrong_trials(exercise, wrong) for wrong in exercise.wrongs]
     for i, mine in enumerate(trials):
         assert not all(trial.right for trial in mine), exercise.wrongs[i].name
         for j, its in enumerate(trials[:i]):
             names = f"{exercise.wrongs[i].name} = {exercise.wrongs[j].name}"
-            assert not all(map(judge._alike, mine, its)), names
+            assert not all(map(trial._alike, mine, its)), names
 
 
 @every_exercise

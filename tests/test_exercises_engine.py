@@ -1,5 +1,6 @@
 """What the engine says, in which order, and what it does not let happen."""
 
+import contextlib
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -48,7 +50,8 @@ def test_not_attempted(exercise, body):
 
 
 def test_dots_that_are_no_gap(exercise):
-    assert judge(exercise, typed("def doubled(x, y):\n    z = x[..., :]\n    return 2 * (z - y[...])\n    ...\n"))
+    body = "    z = x[..., :]\n    return 2 * (z - y[...])\n    ...\n"
+    assert judge(exercise, typed("def doubled(x, y, more=...):\n" + body))
 
 
 def test_without_a_source_nothing_returned_is_not_attempted(exercise):
@@ -94,6 +97,18 @@ def test_what_errors_mean(exercise, line, meaning):
 def test_wrong_number_of_arguments(exercise):
     answer = judge(exercise, typed("def doubled(x):\n    return x\n"))
     assert "cannot be called as the exercise calls it, `doubled(x, y)`" in said(answer)
+    for more in ("x, y, *, z", "x, y, z"):
+        answer = judge(exercise, typed(f"def doubled({more}):\n    return x\n"))
+        assert "does not take the arguments that the exercise gives it" in said(answer)
+
+
+def test_functions_that_are_not_the_readers_own(exercise):
+    answer = judge(exercise, np.linalg.multi_dot)
+    assert "cannot be called as" in said(answer)
+    assert "It stops with an error: ValueError: matmul" in said(judge(exercise, np.matmul))
+    scope = {}
+    exec("def doubled(x, y): return x @ x.reshape(1, -1)", scope)
+    assert "in line 1 of its cell. ValueError" in said(judge(exercise, scope["doubled"]))
 
 
 @pytest.mark.parametrize("result, kind, words", [
@@ -103,7 +118,13 @@ def test_wrong_number_of_arguments(exercise):
     ("(x - y).sum()", "shape", "the shape (); expected (4,) = (n,)"),
     ("2 * (x - y)[..., None]", "shape", "An axis that was summed over is still there"),
     ("(x - y).astype(int)", "dtype", "int64; expected floating numbers"),
-    ("(2 * (x - y)).astype(np.float16)", "dtype", "float16"),
+    ("(2 * (x - y)).astype(np.float16)", "dtype", "float16, which keeps no more than three digits"),
+    ("(2 * (x - y)).astype(object)", "dtype", "holds object; expected numbers such as float64"),
+    ("(2 * (x - y)).astype(complex)", "dtype", "holds complex128"),
+    ("(_ for _ in x)", "type", "a generator; expected an array of shape (4,). A `yield` makes a generator"),
+    ("2 * (x - y) * (1 + 1e-5)", "wrong", "Every number is 1.00001 times what it should be"),
+    ("2 * (x - y) + np.random.rand()", "wrong", "it does not give the same twice"),
+    ("calls.append(1) or 2 * (x - y) + (len(calls) < 5)", "wrong", "it does not give the same twice"),
     ("2 * (x - y) / np.where(x > 0, 0, 1)", "nan", "There is infinity in the result on this input: a vector (n = 4)"),
     ("np.sqrt(x - y)", "nan", "There is NaN"),
     ("-2 * (x - y)", "wrong", "Every number has the wrong sign."),
@@ -115,9 +136,63 @@ def test_wrong_number_of_arguments(exercise):
 ])  # fmt: skip
 def test_what_is_wrong(exercise, result, kind, words):
     body = f"    with np.errstate(all='ignore'):\n        return {result}\n"
-    answer = judge(exercise, typed("def doubled(x, y):\n" + body))
+    answer = judge(exercise, typed("def doubled(x, y):\n" + body, calls=[]))
     assert answer.kind == kind and words in said(answer), answer
     assert not answer.passed and (answer.misconception == "not doubled") == (kind == "misconception")
+
+
+@pytest.mark.parametrize("result, kind, words", [
+    ("z.bfloat16()", "dtype", "holds bfloat16"),
+    ("z.to('meta')", "device", "on meta, where tensors have no numbers"),
+    ("z.to_sparse()", "dtype", "torch.float64, sparse"),
+    ("z.to(torch.complex64).conj()", "dtype", "complex64"),
+    ("z.to(torch.float8_e4m3fn)", "dtype", "float8"),
+    ("torch.quantize_per_tensor(z.float(), 0.1, 0, torch.qint8)", "dtype", "qint8"),
+    ("torch._neg_view(-z)", "right", "Right"),
+    ("z.requires_grad_()", "right", "Right"),
+])  # fmt: skip
+def test_tensors_of_every_kind(exercise, result, kind, words):
+    source = f"def doubled(x, y):\n    z = torch.as_tensor(2 * (x - y))\n    return {result}\n"
+    answer = judge(exercise, typed(source, torch=torch))
+    assert answer.kind == kind and words in said(answer), answer
+
+
+@pytest.mark.parametrize("body, kind, words", [
+    ("z = []\n    z.append(z)\n    return z", "type", "is a list"),
+    ("import sys\n    sys.stdout.close()\n    return 2 * (x - y)", "right", "Right"),
+    ("class E(Exception):\n        def __str__(self): 1 / 0\n    raise E", "raised", "E: no message"),
+    ("raise ValueError('z' * 10**6)", "raised", "z…"),
+])  # fmt: skip
+def test_what_would_break_a_careless_engine(exercise, body, kind, words):
+    answer = judge(exercise, typed(f"def doubled(x, y):\n    {body}\n"))
+    assert answer.kind == kind and words in said(answer) and len(answer._repr_html_()) < 5000
+
+
+def test_what_the_notebook_has_set_does_not_matter(exercise):
+    with np.errstate(all="raise"), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        numbers = Probe("large", lambda rng, n: (1e300 * np.ones(n), np.full(n, np.inf)), n=3)
+        large = make_exercise(probes=[numbers], laws=[])
+        assert judge(exercise, typed("def doubled(x, y):\n    return 2 * (x - y) + np.exp(-1e9)\n"))
+        assert judge(large, typed("def doubled(x, y):\n    return 2 * (x - y)\n"))
+
+
+def test_a_slow_one_is_not_praised_for_what_was_not_tried(exercise):
+    slow = typed("def doubled(x, y):\n    time.sleep(0.1)\n    return 2 * (x - y)\n", time=time)
+    many = make_exercise(probes=[Probe(f"vector {i}", vectors, n=4) for i in range(30)])
+    answer = judge(many, slow, seconds=0.5)
+    assert answer.kind == "late" and re.search(r"what came is right, but \d+ of 30 small inputs", said(answer))
+    laws = [Law(f"law {i}", lambda f, x, y: close(f(x, y), 2 * (x - y))) for i in range(20)]
+    answer = judge(make_exercise(laws=laws), slow, seconds=0.5)
+    assert answer.kind == "late" and "trying the laws took more than 2 s" in said(answer)
+
+
+def test_a_law_that_makes_it_fail_is_not_held_to_hold(exercise):
+    law = Law("nine times as much is nine times as much", lambda f, x, y: close(f(9 * x, 9 * y), 18 * (x - y)))
+    source = "def doubled(x, y):\n    if abs(x).max() > 5:\n        raise ValueError('large')\n    return 2 * (x - y)\n"
+    answer = judge(make_exercise(laws=[law]), typed(source))
+    assert answer.kind == "raised" and "not done on those of a law: nine times" in said(answer), answer
+    assert "line 3 of its cell" in said(answer)
 
 
 def test_exchanged_axes_are_named_by_their_sizes():
@@ -254,12 +329,15 @@ def test_predictions(prediction, value, kind, names):
     "while True:\n        try:\n            while True: pass\n        except Exception: pass",
     "while True:\n        try:\n            while True: pass\n        except: pass",
     "while True: np.ones(10).sum()",
+    "while True:\n        try:\n            while True: time.sleep(0.01)\n        except BaseException: continue",
+    "while True:\n        with contextlib.suppress(BaseException):\n            while True: pass",
+    "while True: print('x' * 10**6)",
 ])  # fmt: skip
 @pytest.mark.parametrize("thread", [False, True])
 def test_nothing_hangs(exercise, body, thread):
-    if thread and ("sleep" in body or "except:" in body):
+    if thread and any(word in body for word in ("sleep", "except:", "suppress", "print")):
         pytest.skip("without signals these are left behind")
-    function, answers = typed(f"def doubled(x, y):\n    {body}\n", time=time), []
+    function, answers = typed(f"def doubled(x, y):\n    {body}\n", time=time, contextlib=contextlib), []
     before, start = threading.active_count(), time.monotonic()
     if thread:
         worker = threading.Thread(target=lambda: answers.append(judge(exercise, function, seconds=0.3)))
@@ -391,7 +469,7 @@ def test_check_keeps_what_came_of_it(home):
 def test_check_says_what_it_cannot_check():
     with pytest.raises(ValueError, match="no exercise '03.score'; did you mean '03.scores'"):
         check("03.score", scores_of)
-    with pytest.raises(ValueError, match="no exercise '77.x'; there are chapters 01, "):
+    with pytest.raises(ValueError, match="no exercise '77.x'; there are chapters 00, 01, "):
         check("77.x", scores_of)
     with pytest.raises(TypeError, match=r"write check\('03.scores', scores_of\), without \(\)"):
         check("03.scores", np.ones(3))
@@ -434,8 +512,9 @@ def test_progress_survives_other_versions_of_the_book(home):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"exercises": 3}', '{"exercises": {"03.scores": 5}}', "\x00\xff", "[" * 100_000],
-    ids=range(7),
+    "text", ["", "{", "[]", '{"exercises": 3}', '{"exercises": {"03.scores": 5}}', "\x00\xff", "[" * 100_000,
+             '{"exercises": {"03.scores": {"tries": null}}}'],
+    ids=range(8),
 )  # fmt: skip
 def test_a_damaged_file_is_set_aside(home, text):
     home.mkdir()
@@ -446,6 +525,32 @@ def test_a_damaged_file_is_set_aside(home, text):
     assert aside.read_text(encoding="latin-1") == text
     assert record.read()[0]["03.scores"]["tries"] == 1 and record.read()[1] == ""
     assert sorted(p.name for p in home.iterdir()) == sorted(["progress.json", aside.name])
+
+
+@pytest.mark.parametrize("call", [hint, solution])
+def test_hints_and_solutions_say_so_too(home, call, monkeypatch):
+    monkeypatch.setattr(exercises, "_asked", set())
+    home.mkdir()
+    (home / "progress.json").write_text("{")
+    assert "It is kept as" in said(call("03.scores"))
+
+
+def test_two_notebooks_at_once_lose_nothing(home):
+    names = [f"99.n{i}" for i in range(20)]
+    workers = [threading.Thread(target=record.update, args=(name,), kwargs={"passed": True}) for name in names]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert sorted(record.read()[0]) == sorted(names) and [p.name for p in home.iterdir()] == ["progress.json"]
+
+
+def test_a_lock_left_behind_holds_nobody_up_for_long(home):
+    home.mkdir()
+    (home / "progress.lock").touch()
+    start = time.monotonic()
+    assert record.update("03.scores", passed=True) == "" and time.monotonic() - start < 4
+    assert record.read()[0]["03.scores"]["passed"] and not (home / "progress.lock").exists()
 
 
 def test_progress_that_cannot_be_kept_is_no_disaster(monkeypatch, tmp_path):

@@ -78,6 +78,54 @@ def test_a_cell_that_defines_no_function_is_left_alone():
     assert "check" not in markdown.source
 
 
+def test_which_function_is_checked():
+    helper = "def helper(q):\n    return 8\n"
+    for source, asked in ((helper + "def scores_of(q, k):\n    return 1", "scores_of"),
+                          ("def scores_of(q, k):\n    return 1\n" + helper, "scores_of"),
+                          ("# check(\nscores_of = lambda q, k: 1", "scores_of"),
+                          (helper + "def mine(q, k):\n    return self_check(q)", "mine")):  # fmt: skip
+        cell = stub("03.scores", source)
+        grade.ask(cell)
+        assert cell.source.endswith(f"_check('03.scores', {asked})"), cell.source
+
+
+def test_a_notebook_that_does_not_end_or_ends_its_kernel(tmp_path):
+    """Nor does it matter which kernel it names, or what stands in cells that are no exercise."""
+    cells = [
+        *CELLS[:1],
+        new_code_cell("import time\nwhile True:\n    try:\n        time.sleep(60)\n    except BaseException: pass"),
+        stub("03.repair", "def repaired(q, k, v):\n    import os\n    os._exit(3)\ncheck('03.repair', repaired)"),
+        *CELLS[1:2],
+    ]
+    kernel = {"kernelspec": {"name": "nosuchkernel", "display_name": "x", "language": "julia"}}
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), tmp_path / "endless.ipynb")
+    rows = {row["exercise"]: row["shows"] for row in grade.grade(tmp_path / "endless.ipynb", cell_seconds=15)}
+    assert rows["03.repair"] == "ended the kernel" and rows["03.scores"] == "not scaled"
+
+
+def test_one_bad_file_does_not_take_the_others_results_away(tmp_path, monkeypatch, capsys, student):
+    for name in ("ann", "bob", "eve"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "03.ipynb").write_text("{" if name == "bob" else "{}")
+    read = grade.grade
+    monkeypatch.setattr(grade, "grade", lambda path: read(path) if path.parent.name == "bob" else student)
+    names = [str(tmp_path / name / "03.ipynb") for name in ("ann", "bob", "eve")]
+    assert cli.main(["check", *names, "--format", "json"]) == 2
+    out, err = capsys.readouterr()
+    told_apart = {row["notebook"] for row in json.loads(out)["results"]}
+    assert told_apart == {names[0], names[2]}
+    assert "bob/03.ipynb is not a notebook" in err
+    assert cli.main(["check", names[0], "-o", str(tmp_path / "none" / "marks.csv")]) == 2
+    assert "must be a file in a folder that exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "3", "null", "{}", "\x00", '{"nbformat": 9, "metadata": {}, "cells": []}'])
+def test_files_of_every_kind(tmp_path, text):
+    (tmp_path / "03.ipynb").write_text(text)
+    with pytest.raises(ValueError, match="03.ipynb is not a notebook"):
+        grade.grade(tmp_path / "03.ipynb")
+
+
 def test_what_is_no_notebook(tmp_path, capsys):
     (tmp_path / "bad.ipynb").write_text("{")
     nbformat.write(new_notebook(cells=[new_code_cell("1")]), tmp_path / "none.ipynb")

@@ -311,7 +311,12 @@ def test_dilated_sees_every_step_th_key(library, n_q, n_kv, window, step):
 def test_globally_sees_and_is_seen(library, n_q, n_kv, n_global):
     mask = masks.globally(n_q, n_kv, n_global, like=give(np.ones(1), library))
     everyone = ((i, j) for i in range(n_q) for j in range(n_kv))
-    assert places(mask) == {(i, j) for i, j in everyone if j < n_global or i + n_kv - n_q < n_global}
+    assert places(mask) == {(i, j) for i, j in everyone if j < n_global or 0 <= i + n_kv - n_q < n_global}
+
+
+def test_globally_leaves_out_queries_that_stand_before_all_keys():
+    assert not masks.globally(6, 4, 0).any(), "no token is global"
+    assert places(masks.globally(4, 2, 1)) == {(i, 0) for i in range(4)} | {(2, 1)}
 
 
 @libraries
@@ -405,6 +410,15 @@ def test_leaks_takes_token_ids_and_a_model_of_torch():
     assert masks.influence(model, ids, other=(ids + 5) % 10)[3].all()
 
 
+def test_influence_counts_in_whichever_text_of_the_batch_and_component_it_shows():
+    def second_backwards(x):
+        return np.stack([x[0], x[1, ::-1] * [0, 0, 1]])
+
+    same = np.eye(4, dtype=bool)
+    x = np.random.default_rng(0).standard_normal((2, 4, 3))
+    assert (masks.influence(second_backwards, x) == same | same[::-1]).all()
+
+
 def test_influence_is_seen_through_a_layer_norm():
     x = torch.randn(1, 4, 6)
     norm = torch.nn.LayerNorm(6)
@@ -418,6 +432,7 @@ def test_influence_is_seen_through_a_layer_norm():
         (None, np.ones(3), {}, r"x must have shape \(batch, n, …\) with at least one token, got \(3,\)"),
         (None, np.ones((1, 0, 2)), {}, "with at least one token"),
         (lambda x: x, np.ones((1, 2), int), {}, "other must be given where x is not floating, got dtype int64"),
+        (lambda x: x, np.full((1, 2), 1e20), {}, r"other must be given where x is so large that x \+ 1 = x"),
         (lambda x: x, np.ones((1, 2)), {"other": np.zeros((1, 3))}, r"other must have the shape of x, \(1, 2\), got"),
         (lambda x: x, np.ones((1, 2)), {"other": np.array([[0.0, 1.0]])}, "differ from x at every token, .* token 1"),
         (lambda x: x * np.random.rand(), np.ones((1, 2)), {}, "f must give the same output for the same x"),

@@ -115,3 +115,10 @@ def test_each_group_of_bars_has_its_own_hatch():
     axes = plots.bars({"a": [1, 2], "b": [2, 1]}, ["x", "y"])
     assert len({bar.get_hatch() for bar in axes.patches}) == 2
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
+
+
+def test_the_line_of_a_training_that_was_stopped_ends_where_it_ended():
+    ax = plots.curve(range(5), {"whole": [5, 4, 3, 2, 1], "stopped": [5, 4]})
+    assert [len(line.get_xdata()) for line in ax.lines] == [5, 2]
+    with pytest.raises(ValueError, match="lines must be no longer than x, 2 points, got 3 for 'a'"):
+        plots.curve([1, 2], {"a": [1, 2, 3]})

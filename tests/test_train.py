@@ -31,6 +31,20 @@ def test_it_learns_and_leaves_the_model_in_eval_mode():
     assert not model.training
 
 
+def test_it_trains_in_training_mode_on_one_thread_with_gradients_of_norm_1_at_most():
+    model, batch, loss_of = line()
+    modes, threads, before = set(), set(), torch.get_num_threads()
+    model.register_forward_pre_hook(lambda model, _: modes.add(model.training))
+    model.register_forward_pre_hook(lambda *_: threads.add(torch.get_num_threads()))
+    torch.set_num_threads(2)
+    try:
+        train(model.eval(), batch, lambda model, x: 1e6 * loss_of(model, x), 3)
+    finally:
+        torch.set_num_threads(before)
+    assert modes == {True} and threads == {1}
+    assert torch.cat([part.grad.flatten() for part in model.parameters()]).norm() <= 1.0001
+
+
 def test_the_same_seed_gives_the_same_run_with_any_number_of_threads():
     losses = {}
     before = torch.get_num_threads()
@@ -53,6 +67,16 @@ def test_going_on_is_as_if_it_had_never_stopped():
     assert rest is half and rest.losses == whole.losses
     with pytest.raises(ValueError, match="run must be of the same model"):
         train(*line(), 1, run=half)
+
+
+def test_the_learning_rate_follows_the_step_over_all_calls():
+    parts = line()
+    rates = []
+    parts[0].register_forward_pre_hook(lambda *_: rates.append(run.optimizer.param_groups[0]["lr"]))
+    run = train(*parts, 0)
+    for steps in (3, 2):
+        train(*parts, steps, lr=lambda step: 1e-2 / (1 + step), run=run)
+    assert rates == [1e-2, 1e-2 / 2, 1e-2 / 3, 1e-2 / 4, 1e-2 / 5]
 
 
 def test_an_interrupt_stops_after_the_step_and_keeps_what_was_learned():
@@ -81,7 +105,18 @@ def test_a_second_interrupt_stops_at_once():
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         train(model, deaf, loss_of, 1000)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is before and not model.training
+
+
+def test_a_gradient_that_is_not_finite_costs_nothing_of_what_was_learned():
+    model, batch, loss_of = line()
+    run = train(model, batch, loss_of, 5)
+    before = model.weight.detach().clone()
+    cusp = lambda model, x: loss_of(model, x) + (0 * model.weight).sum().sqrt()  # noqa: E731 (its slope is 0 · ∞)
+    with pytest.raises(FloatingPointError, match="loss_of gave a gradient of size nan at step 5, its loss is fine"):
+        train(model, batch, cusp, 5, run=run)
+    assert torch.equal(before, model.weight) and run.steps == 5 and not model.training
+    assert train(model, batch, loss_of, 3, run=run).steps == 8
 
 
 def test_the_curve_shows_each_step_and_the_average():

@@ -27,6 +27,7 @@ import numpy as np
 from attnbook.exercises import everything, judge, reading
 from attnbook.exercises.answer import Answer
 from attnbook.exercises.table import Exercise
+from attnbook.exercises.trial import try_on
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks/results/exercises.json"
 DEFINITE = {"raised", "late", "type", "shape", "dtype", "device", "nan", "changed", "law", "warned"}
@@ -163,7 +164,7 @@ def is_equivalent(exercise: Exercise, function, draws: int = 6) -> bool:
             sizes = {name: int(rng.integers(1, 7)) for name, size in probe.sizes.items()
                      if seed % 2 and type(size) is int and size > 1}  # fmt: skip
             try:
-                trial = judge.try_on(exercise, function, probe, sizes, seconds=1, seed=seed)
+                trial = try_on(exercise, function, probe, sizes, seconds=1, seed=seed)
             except Exception:  # sizes that do not go together
                 continue
             if not trial.right or (exercise.silent and trial.outcome.warned):

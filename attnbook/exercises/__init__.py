@@ -94,8 +94,9 @@ def hint(name: str):
     from attnbook.exercises.answer import Answer
 
     exercise = find(name)
-    seen = min(record.read()[0].get(name, record.NEW)["hints"] + 1, len(exercise.hints))
-    note = record.update(name, hints=seen)
+    known, damaged = record.read()
+    seen = min(known.get(name, record.NEW)["hints"] + 1, len(exercise.hints))
+    note = record.update(name, hints=seen) or damaged
     answer = Answer(f"{exercise}: hint {seen} of {len(exercise.hints)}", "note", name)
     answer.say(*(f"{i}. {text}" for i, text in enumerate(exercise.hints[:seen], 1)))
     last = f"That was the last one. `solution({name!r})` shows a solution."
@@ -108,11 +109,13 @@ def solution(name: str):
     from attnbook.exercises.answer import Answer
 
     exercise = find(name)
-    if name not in _asked and not record.read()[0].get(name, record.NEW)["passed"]:
+    known, damaged = record.read()
+    if name not in _asked and not known.get(name, record.NEW)["passed"]:
         _asked.add(name)
         answer = Answer(f"{exercise}: shall I show the solution?", "note", name)
-        return answer.say(f"Once seen, it cannot be unseen. `hint({name!r})` says less; the same call again shows it.")
-    return Answer(f"{exercise}: a solution", "note", name).say(("code", exercise.source.rstrip()))
+        return answer.say(f"Once seen, it cannot be unseen. `hint({name!r})` says less; the same call again shows it.",
+                          damaged)  # fmt: skip
+    return Answer(f"{exercise}: a solution", "note", name).say(("code", exercise.source.rstrip()), damaged)
 
 
 def progress():

@@ -26,6 +26,7 @@ class Grid:
     title: str
     array: np.ndarray
     bad: np.ndarray | None = None
+    digits: int = 4
 
     def window(self):
         """The rows to show as text, with their colours and marks, and whether more were left out."""
@@ -50,7 +51,7 @@ class Grid:
         for values, marks, shade in zip(array, bad, shades):
             cells = (
                 f'<td style="{CELL}background:rgba({"217,130,43" if float(value) < 0 else "64,132,214"},{depth:.2f});'
-                f'{WRONG if mark else ""}">{number(value)}</td>'
+                f'{WRONG if mark else ""}">{number(value, self.digits)}</td>'
                 for value, mark, depth in zip(values, marks, shade)
             )
             rows += f"<tr>{''.join(cells)}</tr>"
@@ -60,15 +61,15 @@ class Grid:
 
     def lines(self) -> list[str]:
         array, bad, more = self.window()
-        cells = [[number(v) + ("*" if mark else " ") for v, mark in zip(*row)] for row in zip(array, bad)]
+        cells = [[number(v, self.digits) + ("*" if mark else " ") for v, mark in zip(*row)] for row in zip(array, bad)]
         width = max((len(cell) for row in cells for cell in row), default=1)
         return [self.title + " (a part)" * more, *(" ".join(f"{cell:>{width}}" for cell in row) for row in cells)]
 
 
-def number(value) -> str:
+def number(value, digits: int = 4) -> str:
     if isinstance(value, (bool, np.bool_)) or getattr(value, "dtype", None) == bool:
         return str(bool(value))
-    return f"{value:.4g}".replace("-0", "0") if value == 0 else f"{value:.4g}"
+    return "0" if value == 0 else f"{value:.{digits}g}"
 
 
 def marked_up(text: str) -> str:

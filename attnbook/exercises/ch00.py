@@ -28,7 +28,8 @@ tie = Exercise(
     tolerance=1e-2,  # for numbers typed from the screen
     hints=[
         "`functional.softmax` takes an array and returns one of the same shape. Change one number of `scores`.",
-        "Index 1 is *cat* and index 2 is *slept*. Whatever the weights are, equal scores cannot lead to different ones.",
+        "Index 1 is *cat* and index 2 is *slept*. Whatever the weights are, equal scores cannot lead to different "
+        "ones.",
     ],
 )
 

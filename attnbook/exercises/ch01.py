@@ -262,8 +262,8 @@ def equal_shares_at_one(weights, temperature):
     return powers / powers.sum()
 
 @reheated.wrong(
-    "You raise e, not the weights, to the power: that is a softmax of the weights' logarithms upside down or twice. "
-    "The weights already are exponentials.", "Softmax twice"
+    "You take a softmax of the powers. The weights, and so their powers, are exponentials already: a second "
+    "exponential flattens them.", "Softmax twice"
 )
 def exponential_of_the_power(weights, temperature):
     return functional.softmax(weights ** (1 / temperature))

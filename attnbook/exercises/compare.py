@@ -8,16 +8,31 @@ import numpy as np
 
 def plain(value):
     """Tensors as NumPy arrays, lists as tuples, numbers as arrays without axes; the rest as it is."""
+    try:
+        return _plain(value)
+    except RecursionError:  # a list that holds itself
+        return value
+
+
+def _plain(value):
     if isinstance(value, dict):
-        return {key: plain(part) for key, part in value.items()}
+        return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, (tuple, list)):
-        return tuple(map(plain, value))
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        return (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
+        return tuple(map(_plain, value))
+    if is_tensor(value):
+        try:
+            value = value.detach().cpu().resolve_conj().resolve_neg()
+            return (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
+        except (RuntimeError, TypeError, NotImplementedError):  # sparse, quantised, without numbers, …
+            return value
     if isinstance(value, (bool, int, float, np.generic)):
         return np.asarray(value)
     return value
+
+
+def is_tensor(value) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
 
 
 def is_array(value) -> bool:
@@ -104,7 +119,14 @@ def complaint(got, want, raw, sizes: dict, name: str = "The result") -> tuple[st
     if not is_array(want):
         return None if type(got) is type(want) else ("type", f"{name} is {a(raw)}; expected {a(want)}.")
     if not is_array(got):
+        if hasattr(got, "dtype"):  # an array or a tensor, but not of numbers that can be looked at
+            if str(getattr(got, "device", "cpu")) == "meta":
+                return "device", f"{name} is on meta, where tensors have no numbers; the arguments were on cpu."
+            sparse = ", sparse" * ("sparse" in str(getattr(got, "layout", "")))
+            return "dtype", f"{name} holds {got.dtype}{sparse}; expected numbers such as {want.dtype}."
         missing = " Is a `return` missing?" if got is None else ""
+        missing = " A `yield` makes a generator: write `return`." if type(got).__name__ == "generator" else missing
+        missing = " `async def` makes one: write `def`." if type(got).__name__ == "coroutine" else missing
         return "type", f"{name} is {a(raw)}; expected {a(want)} of shape {want.shape}.{missing}"
     if got.shape != want.shape:
         found, expected = (shape_in_words(shape, sizes) for shape in (got.shape, want.shape))
@@ -113,8 +135,10 @@ def complaint(got, want, raw, sizes: dict, name: str = "The result") -> tuple[st
             got.ndim == want.ndim + 1 and 1 in got.shape) else hint
         return "shape", f"{name} has the shape {found}; expected {expected}.{hint}"
     kinds = {"b": "booleans", "i": "integers", "u": "integers", "f": "floating numbers"}
-    if kinds[got.dtype.kind] != kinds[want.dtype.kind] or got.dtype == np.float16:
-        return "dtype", f"{name} holds {got.dtype}; expected {kinds[want.dtype.kind]} such as {want.dtype}."
+    dtype = str(raw.dtype).removeprefix("torch.") if hasattr(raw, "dtype") else str(got.dtype)  # bfloat16 too
+    if kinds[got.dtype.kind] != kinds[want.dtype.kind] or dtype in ("float16", "bfloat16"):
+        few = ", which keeps no more than three digits" if "float16" in dtype else ""
+        return "dtype", f"{name} holds {dtype}{few}; expected {kinds[want.dtype.kind]} such as {want.dtype}."
     device = str(getattr(raw, "device", "cpu"))
     return None if device == "cpu" else ("device", f"{name} is on {device}; the arguments were on cpu.")
 
@@ -140,7 +164,8 @@ def pattern(got, want, sizes: dict) -> str:
         known = {s: n for n, size in sizes.items() if isinstance(size, int) and size > 1 for s, n in
                  ((size, n), (1 / size, f"1/{n}"), (size**0.5, f"√{n}"), (size**-0.5, f"1/√{n}"))}
         names = [name for size, name in known.items() if math.isclose(size, factor, rel_tol=1e-6)]
-        return f"Every number is {factor:.4g} times what it should be{f', which is {names[0]}' if names else ''}."
+        factor = f"{factor:.4g}" if abs(factor - 1) > 1e-3 else f"{factor:.8g}"
+        return f"Every number is {factor} times what it should be{f', which is {names[0]}' if names else ''}."
     if same(got, want + float((got - want).mean()), 1e-6):
         return f"Every number is off by the same amount, {float((got - want).mean()):.4g}."
     if same(np.sort(got, axis=None), np.sort(want, axis=None), 1e-6):

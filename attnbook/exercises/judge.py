@@ -1,84 +1,30 @@
 """Try a function on an exercise's probes and say what came of it, in the order in which a helpful person would."""
 
 import time
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, lru_cache
 
 import numpy as np
 
 from attnbook.exercises import compare, reading
-from attnbook.exercises.answer import Answer, Grid
+from attnbook.exercises.answer import Answer, Grid, number
 from attnbook.exercises.compare import fields, is_array, same
-from attnbook.exercises.sandbox import Outcome, call
+from attnbook.exercises.sandbox import call
 from attnbook.exercises.table import Exercise, Probe, Wrong
+from attnbook.exercises.trial import LIMIT, Trial, recognise, try_on
 
 NOTHING = (type(None), type(...))  # what a stub returns
-LIMIT = 5.0  # seconds for one call; a check takes no more than four times that
-
-
-@dataclass
-class Trial:
-    """A probe, what is right on it, and what the function made of it."""
-
-    probe: Probe
-    sizes: dict
-    args: tuple
-    want: object  # plain
-    outcome: Outcome
-    tolerance: float
-
-    @property
-    def got(self):
-        return compare.plain(self.outcome.value)
-
-    @property
-    def failed(self) -> bool:
-        return self.outcome.late or self.outcome.error is not None
-
-    @property
-    def right(self) -> bool:
-        return not self.failed and not self.outcome.changed and same(self.got, self.want, self.tolerance)
-
-    def __str__(self):
-        sizes = ", ".join(f"{name} = {size}" for name, size in self.sizes.items())
-        if self.sizes != self.probe.sizes:
-            return f"{sizes} (made smaller from “{self.probe.label}”)"
-        return f"{self.probe.label} ({sizes})" if sizes else self.probe.label
-
-
-def try_on(exercise: Exercise, function, probe: Probe, sizes: dict = {}, library="", seconds=LIMIT, seed=0) -> Trial:
-    args, want, inexact = _case(exercise, probe, tuple(sizes.items()), seed)
-    if library not in ("", compare.library_of(args)):
-        args = compare.as_library(args, library)
-    outcome = call(function, args, seconds)
-    single = compare.precision(compare.plain(outcome.value)) == 32 and compare.precision(want) == 64
-    tolerance = max(exercise.tolerance, 1e-4, 8 * inexact) if single else exercise.tolerance
-    return Trial(probe, probe.sizes | sizes, args, want, outcome, tolerance)
-
-
-@lru_cache(maxsize=1000)
-def _case(exercise: Exercise, probe: Probe, sizes: tuple, seed: int) -> tuple:
-    """Arguments, what is right, and how far the right answer itself is off in float32."""
-    args = probe.args(seed, **dict(sizes))
-    with np.errstate(all="ignore"):
-        want = compare.plain(exercise.answer(*args))
-        single = compare.as_library(args, compare.library_of(args), single=True)
-        return args, want, _distance(compare.plain(exercise.answer(*single)), want)
-
-
-def _distance(got, want) -> float:
-    """The largest difference between two plain values, relative to the largest number."""
-    far = 0.0
-    for key, part in fields(want).items():
-        if is_array(part) and part.dtype.kind == "f":
-            scale = max(np.abs(part[np.isfinite(part)]).max(initial=0), 1e-3)
-            far = max(far, float(np.nan_to_num(np.abs(fields(got)[key] - part)).max(initial=0)) / scale)
-    return far
+CALLS = 4  # so many times that for all the probes, and again for all the laws
 
 
 def judge(exercise: Exercise, function: Callable, brief: bool = False, seconds: float = LIMIT) -> Answer:
     """Try `function` and say what is to be said; `brief` spares the search for the smallest input and the timing."""
+    with np.errstate(all="warn", under="ignore"), warnings.catch_warnings():  # whatever the notebook has set
+        warnings.simplefilter("ignore")
+        return _judge(exercise, function, brief, seconds)
+
+
+def _judge(exercise, function, brief, seconds) -> Answer:
     answer = Answer(f"{exercise}", "untouched", exercise.name)
     tree = reading.tree_of(function)
     if reading.is_untouched(tree, exercise.broken):
@@ -90,10 +36,16 @@ def judge(exercise: Exercise, function: Callable, brief: bool = False, seconds: 
     bad = sorted((t for t in trials if not t.right), key=_size)
     if bad:
         _find_fault(exercise, function, answer, trials, bad, seconds, brief)
-    elif not _law_broken(exercise, function, answer, seconds, brief) and not _warned(exercise, answer, trials):
+    elif len(trials) < len(exercise.probes):
+        answer.kind = "late"
+        answer.say(f"It was stopped: what came is right, but {len(trials)} of {len(exercise.probes)} small inputs took "
+                   f"more than {CALLS * seconds:g} s.")  # fmt: skip
+    elif not _law_broken(exercise, function, answer, seconds, brief, strict=True) and not _warned(
+        exercise, answer, trials
+    ):
         _praise(exercise, function, answer, trials, tree, brief)
     if printed:
-        answer.say("It printed:", ("code", printed[:2000].rstrip()))
+        answer.say("It printed:", ("code", printed[:2000].rstrip() + "…" * (len(printed) > 2000)))
     return answer
 
 
@@ -101,17 +53,17 @@ def _trials(exercise, function, seconds) -> list[Trial]:
     """The function on every probe, in the library of the probes; in the other one, if only that goes without error."""
 
     def run(library):
-        trials, end = [], time.monotonic() + 4 * seconds
+        trials = []
         for probe in exercise.probes:
             trials.append(try_on(exercise, function, probe, library=library, seconds=seconds))
-            if trials[-1].outcome.late or time.monotonic() > end:
+            if trials[-1].outcome.late or sum(t.outcome.seconds for t in trials) > CALLS * seconds:
                 break
         return trials
 
     trials = run("")
     if any(t.outcome.error for t in trials) and reading.torch_is_loaded():
         other = run({"numpy": "torch", "torch": "numpy"}[compare.library_of(trials[0].args)])
-        if not any(t.failed for t in other):
+        if len(other) == len(exercise.probes) and not any(t.failed for t in other):
             return other
     return trials
 
@@ -122,10 +74,11 @@ def _size(trial: Trial) -> int:
 
 def _untouched(exercise, answer) -> Answer:
     what = "Repair" if exercise.broken else "Write"
-    where = "the code is still as it was given" if exercise.broken else "replace the `...`"
+    how = "Its cell still holds the code as it was given: change" if exercise.broken else "In its cell, replace"
+    it = "that" if exercise.broken else "the `...`"
     return answer.say(
         f"Not attempted yet. {what} `{exercise.signature}`: {exercise.task}",
-        f"In its cell {where}, then run that cell and this check again. `hint(\"{exercise.name}\")` helps.",
+        f"{how} {it} and run the cell again. `hint(\"{exercise.name}\")` helps.",
     )
 
 
@@ -170,9 +123,25 @@ def _find_fault(exercise, function, answer, trials, bad, seconds, brief) -> None
     if exercise.is_prediction:
         answer.kind = "misconception" if found else "wrong"
         answer.say(_which_fields(trials[0]))
+    elif _another_time(exercise, function, answer, bad[0], seconds):
+        answer.kind = "wrong"
     elif found or answer.kind == "nan" or not _law_broken(exercise, function, answer, seconds, brief):
         answer.kind = "wrong" if answer.kind == "untouched" else answer.kind
         _show_smallest(exercise, function, answer, bad[0], seconds, brief)
+
+
+def _another_time(exercise, function, answer, trial, seconds) -> bool:
+    """Does it give something else for the same input when it is called again?"""
+    again = try_on(exercise, function, trial.probe, {}, compare.library_of(trial.outcome.args), seconds)
+    if not again.failed and same(again.got, trial.got, trial.tolerance):
+        return False
+    return _unsteady(answer, trial)
+
+
+def _unsteady(answer, trial) -> bool:
+    answer.say(f"Called twice with the same input, {trial}, it does not give the same twice. Does it draw random "
+               "numbers, or change something outside of itself that it reads again?")  # fmt: skip
+    return True
 
 
 def _complaint(trial: Trial):
@@ -192,10 +161,13 @@ def _explain_error(exercise, function, answer, trial) -> None:
     error = trial.outcome.error
     line = reading.own_line(error, function)
     if line:
-        answer.say(f"It stops with an error in line {line[0]} of its cell:", ("code", line[1]))
+        answer.say(f"It stops with an error in line {line[0]} of its cell{':' if line[1] else '.'}",
+                   ("code", line[1]) if line[1] else "")  # fmt: skip
+    elif not isinstance(error, TypeError):
+        answer.say("It stops with an error:")
     else:
         answer.say(f"It cannot be called as the exercise calls it, `{exercise.signature}`.")
-    answer.say(f"{type(error).__name__}: {str(error) or 'no message'}")
+    answer.say(reading.in_words(error))
     if not answer.misconception:  # whose sentence says more
         answer.say(reading.meaning(error))
     arrays = [f"`{name}` {tuple(x.shape)}" for name, x in zip(exercise.parameters, trial.args) if hasattr(x, "shape")]
@@ -207,60 +179,11 @@ def _which_fields(trial) -> str:
     """For a prediction: which parts are right, without saying what the others should be."""
     got, want = fields(trial.got), fields(trial.want)
     right = [key for key, part in want.items() if key in got and same(got[key], part, trial.tolerance)]
-    names = [str(key + 1) if isinstance(key, int) else str(key) for key in right]
+    places = isinstance(trial.want, (tuple, list))  # people count from 1; the keys of a dict are names
+    names = [str(key + 1) if places else str(key) for key in right]
     if len(want) == 1 or not right:
         return "That is not it yet." if len(want) == 1 else "None of the parts is right yet."
     return f"Right so far: {', '.join(names)} ({len(right)} of {len(want)})."
-
-
-def recognise(exercise: Exercise, trials: list[Trial]) -> list[Wrong]:
-    """The misconceptions that the trials show: several of a prediction, whose parts are judged one by one."""
-    if exercise.is_prediction:
-        return [w for w in exercise.wrongs if any(_predicts(trials[0], its) for its in wrong_trials(exercise, w))]
-    if len(trials) < len(exercise.probes):  # it was stopped
-        return []
-    pairs = {w: list(zip(trials, wrong_trials(exercise, w))) for w in exercise.wrongs}
-    for wrong in pairs:
-        if all(_alike(mine, its) for mine, its in pairs[wrong]):
-            return [wrong]
-    # Written in another way it may fail differently where it fails. It must be right on the same probes, and on one
-    # at least give the very numbers of the misconception.
-    loose = [w for w in pairs if all(mine.right == its.right for mine, its in pairs[w])]
-    shared = {w: sum(_same_numbers(mine, its) for mine, its in pairs[w]) for w in loose}
-    best = max(shared, key=shared.get, default=None)
-    if best and shared[best]:
-        return [best]
-    # Two mistakes at once: each shows as it is where the other does no harm.
-    whole = [w for w in pairs if all(_alike(mine, its) for mine, its in pairs[w] if not its.right)]
-    harm = {w: {i for i, (_, its) in enumerate(pairs[w]) if not its.right} for w in whole}
-    all_harm = {i for i, mine in enumerate(trials) if not mine.right}
-    both = [(one, other) for i, other in enumerate(whole) for one in whole[:i] if harm[one] | harm[other] == all_harm]
-    return list(both[0]) if both else []
-
-
-@cache
-def wrong_trials(exercise: Exercise, wrong: Wrong) -> list[Trial]:
-    return [try_on(exercise, function, probe) for function in wrong.functions for probe in exercise.probes]
-
-
-def _alike(mine: Trial, its: Trial) -> bool:
-    if mine.failed or its.failed:
-        return mine.outcome.late == its.outcome.late and type(mine.outcome.error) is type(its.outcome.error)
-    return mine.outcome.changed == its.outcome.changed and same(mine.got, its.got, mine.tolerance)
-
-
-def _same_numbers(mine: Trial, its: Trial) -> bool:
-    """The very numbers of the misconception, and wrong ones: no NaN, not what is right but for a changed argument."""
-    if mine.right or mine.failed or its.failed or not compare.finite(its.got) or same(its.got, its.want, its.tolerance):
-        return False
-    return same(mine.got, its.got, mine.tolerance)
-
-
-def _predicts(mine: Trial, its: Trial) -> bool:
-    if mine.failed or its.failed or type(mine.got) is not type(its.want):
-        return False
-    wrong = {k: part for k, part in fields(its.got).items() if not same(part, fields(its.want).get(k), its.tolerance)}
-    return all(k in fields(mine.got) and same(fields(mine.got)[k], part, mine.tolerance) for k, part in wrong.items())
 
 
 def shrink(probe: Probe, fails: Callable[[dict], bool], tries: int = 60) -> dict:
@@ -282,9 +205,11 @@ def shrink(probe: Probe, fails: Callable[[dict], bool], tries: int = 60) -> dict
 
 def _show_smallest(exercise, function, answer, trial, seconds, brief) -> None:
     """Expected and got, side by side, on the smallest input found that still goes wrong."""
-    library = compare.library_of((trial.outcome.args))
+    library, end = compare.library_of(trial.outcome.args), time.monotonic() + seconds
 
     def fails(sizes):
+        if time.monotonic() > end:
+            return False
         try:
             smaller = try_on(exercise, function, trial.probe, sizes, library, min(seconds, 1))
         except Exception:  # a size that the probe or the right answer cannot do
@@ -293,6 +218,9 @@ def _show_smallest(exercise, function, answer, trial, seconds, brief) -> None:
 
     smallest = trial if brief else try_on(exercise, function, trial.probe, shrink(trial.probe, fails), library, seconds)
     got, want = fields(smallest.got), fields(smallest.want)
+    if smallest.failed or smallest.right or got.keys() != want.keys():
+        _unsteady(answer, trial)
+        return
     for key in [key for key in want if not same(got[key], want[key], smallest.tolerance)][:1]:
         part = f", part {key!r}" if key != "" else ""
         if not answer.misconception:
@@ -303,28 +231,41 @@ def _show_smallest(exercise, function, answer, trial, seconds, brief) -> None:
         answer.say(inputs)
         if is_array(want[key]) and is_array(got[key]):
             bad = ~compare.near(got[key], want[key], smallest.tolerance)
-            answer.say([Grid("expected", want[key]), Grid("yours", got[key], bad)])
+            digits = _digits(got[key][bad][:100], want[key][bad][:100])
+            answer.say([Grid("expected", want[key], digits=digits), Grid("yours", got[key], bad, digits)])
         else:
             answer.say(f"Expected {want[key]}, got {got[key]}.")
+
+
+def _digits(got, want) -> int:
+    """So many that what differs looks different: 4 unless that is too few."""
+    alike = lambda digits: any(number(a, digits) == number(b, digits) for a, b in zip(got, want))
+    return next((digits for digits in (4, 6, 8) if not alike(digits)), 10)
 
 
 class _Failed(Exception):
     """Inside a law the function failed: no verdict about the law."""
 
 
-def _law_broken(exercise, function, answer, seconds, brief) -> bool:
-    """Look for a law that does not hold, and say so with the smallest input found."""
-    library = compare.library_of(exercise.probes[0].args())
+def _law_broken(exercise, function, answer, seconds, brief, strict=False) -> bool:
+    """Look for a law that does not hold, and say so with the smallest input found.
+
+    Where a law's inputs are too much for the function, no verdict is given; if `strict` that counts as broken.
+    """
+    library, end, failed = compare.library_of(exercise.probes[0].args()), time.monotonic() + CALLS * seconds, []
 
     def f(*args):
         outcome = call(function, args, seconds)
         if (outcome.error or outcome.late) and reading.torch_is_loaded():
             outcome = call(function, compare.as_library(args, "torch" if library == "numpy" else "numpy"), seconds)
         if outcome.error or outcome.late:
+            failed.append(outcome)
             raise _Failed
         return compare.plain(outcome.value)
 
     def breaks(law, probe, sizes):
+        if time.monotonic() > end:
+            return False
         try:
             with np.errstate(all="ignore"):
                 return not law.holds(f, *probe.args(**sizes))
@@ -346,6 +287,21 @@ def _law_broken(exercise, function, answer, seconds, brief) -> bool:
                 except _Failed:
                     pass
                 return True
+            if failed and strict:
+                answer.say(f"It is right on the inputs of the exercise, but not done on those of a law: {law.says}.")
+                if failed[0].late:
+                    answer.kind = "late"
+                    answer.say(f"It was stopped after {seconds:g} s.")
+                else:
+                    answer.kind = "raised"
+                    shown = Trial(probe, probe.sizes, failed[0].args, None, failed[0], 0)
+                    _explain_error(exercise, function, answer, shown)
+                return True
+    if strict and time.monotonic() > end:
+        answer.kind = "late"
+        answer.say(f"It was stopped: it is right on the inputs of the exercise, but trying the laws took more than "
+                   f"{CALLS * seconds:g} s.")  # fmt: skip
+        return True
     return False
 
 

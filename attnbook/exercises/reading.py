@@ -3,6 +3,7 @@
 import ast
 import inspect
 import linecache
+import os
 import re
 import sys
 import sysconfig
@@ -10,7 +11,8 @@ import textwrap
 from pathlib import Path
 
 PACKAGE = str(Path(__file__).resolve().parents[1])
-LIBRARIES = (PACKAGE, *{sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib")})
+FOLDERS = (PACKAGE, *{sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib")})
+LIBRARIES = tuple(folder + os.sep for folder in FOLDERS)
 LOOPS = (ast.For, ast.While, ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)
 
 # What an error says → what it means here. The first that fits is taken.
@@ -34,7 +36,7 @@ MEANINGS = [
      "Nothing has this name where the function runs: is it misspelt, or is its cell not run yet?"),
     (r"cannot access local variable|referenced before assignment",
      "The name gets its value only further down, or on a path that was not taken."),
-    (r"(takes|missing) .*positional argument",
+    (r"takes (no|\d+|from) .*argument|missing \d+ required",
      "The function does not take the arguments that the exercise gives it."),
     (r"'ellipsis'",
      "A `...` is still in the way: it stands for what you are to write."),
@@ -85,7 +87,8 @@ def is_untouched(tree: ast.FunctionDef | None, broken=None) -> bool:
         return given is not None and list(map(ast.dump, body(tree))) == list(map(ast.dump, body(given)))
     if all(isinstance(node, ast.Pass) or _is_dots(getattr(node, "value", None)) for node in body(tree)):
         return True
-    inside = {ast.Subscript, ast.List, ast.Tuple, ast.Expr}  # x[..., 0] is no gap, nor is a `...` left below the work
+    # x[..., 0] is no gap, nor is a `...` left below the work, nor a default
+    inside = {ast.Subscript, ast.List, ast.Tuple, ast.Expr, ast.arguments}
     return any(
         _is_dots(child) for node in ast.walk(tree) if type(node) not in inside for child in ast.iter_child_nodes(node)
     )
@@ -111,12 +114,21 @@ def own_line(error: BaseException, function) -> tuple[int, str] | None:
     home, found, trace = getattr(getattr(function, "__code__", None), "co_filename", None), None, error.__traceback__
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
-        if name == home or not name.startswith((*LIBRARIES, "<frozen")):
+        if name == home or not name.startswith((*LIBRARIES, "<frozen", "<__array_function__")):
             found = (trace.tb_lineno, linecache.getline(name, trace.tb_lineno).strip())
         trace = trace.tb_next
     return found
 
 
+def in_words(error: BaseException, most: int = 1000) -> str:
+    """Its type and its message, which is the reader's own and may be long, or fail."""
+    try:
+        text = str(error)
+    except Exception:
+        text = ""
+    return f"{type(error).__name__}: {text[:most] + '…' * (len(text) > most) or 'no message'}"
+
+
 def meaning(error: BaseException) -> str:
-    text = f"{type(error).__name__}: {error}"
+    text = in_words(error)
     return next((means for pattern, means in MEANINGS if re.search(pattern, text)), "")

@@ -5,6 +5,7 @@
 Exercises that this version of the book does not know stay in the file. A file that cannot be read is set aside.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -20,12 +21,13 @@ def folder() -> Path:
     """Where the file is: $ATTNBOOK_HOME, or where this system keeps a user's data."""
     if os.environ.get("ATTNBOOK_HOME"):
         return Path(os.environ["ATTNBOOK_HOME"])
+    home = Path(os.path.expanduser("~"))  # for a user without a home, "~" in this folder
     if sys.platform == "win32":
-        base = os.environ.get("APPDATA") or Path.home() / "AppData/Roaming"
+        base = os.environ.get("APPDATA") or home / "AppData/Roaming"
     elif sys.platform == "darwin":
-        base = Path.home() / "Library/Application Support"
+        base = home / "Library/Application Support"
     else:
-        base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share"
+        base = os.environ.get("XDG_DATA_HOME") or home / ".local/share"
     return Path(base) / "attnbook"
 
 
@@ -34,7 +36,7 @@ def read() -> tuple[dict[str, dict], str]:
     path = folder() / "progress.json"
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        return {str(name): NEW | entry for name, entry in data["exercises"].items()}, ""
+        return {str(name): _entry(entry) for name, entry in data["exercises"].items()}, ""
     except FileNotFoundError:
         return {}, ""
     except OSError as error:
@@ -48,18 +50,54 @@ def read() -> tuple[dict[str, dict], str]:
         return {}, f"The file with your progress was damaged. It is kept as {aside}, and a new one begins."
 
 
+def _entry(entry: dict) -> dict:
+    """An entry with all that belongs to it. Raises TypeError if a part is of another kind than it must be."""
+    for key in NEW.keys() & entry.keys():
+        kinds = (str, type(None)) if key == "misconception" else type(NEW[key])
+        if not isinstance(entry[key], kinds):
+            raise TypeError(f"{key} is {entry[key]!r}")
+    return NEW | entry
+
+
+@contextlib.contextmanager
+def _alone(patience: float = 2.0):
+    """One at a time: two notebooks may be checked at once. A lock left behind by a crash holds nobody up for long."""
+    lock, end = folder() / "progress.lock", time.monotonic() + patience
+    while True:
+        try:
+            os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
+            break
+        except FileExistsError:
+            if time.monotonic() > end:
+                break  # it has been left behind: take it over
+            time.sleep(0.02)
+        except OSError:  # nothing can be written there
+            break
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(lock)
+
+
 def update(name: str, **changes) -> str:
     """Change what is known of one exercise; a change may be a function of the old value. Returns a note, or nothing.
 
     The new file replaces the old one in one step: whoever reads sees one or the other.
     """
+    with contextlib.suppress(OSError):
+        folder().mkdir(parents=True, exist_ok=True)
+    with _alone():
+        return _update(name, changes)
+
+
+def _update(name: str, changes: dict) -> str:
     known, note = read()
     entry = NEW | known.get(name, {})
     known[name] = entry | {key: new(entry[key]) if callable(new) else new for key, new in changes.items()}
     text = json.dumps({"version": VERSION, "exercises": known}, indent=1, sort_keys=True, ensure_ascii=False)
     temporary = None
     try:
-        folder().mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=folder(), prefix="progress.")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text + "\n")

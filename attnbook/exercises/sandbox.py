@@ -1,7 +1,8 @@
 """Call the reader's function so that it can do no harm: on copies, for a limited time, with its printing kept.
 
 Stopping works between two steps of Python and in `time.sleep`. A single call into C that does not return (a product
-of enormous matrices) is waited for, as Ctrl-C would have to; memory is limited so that such a call fails first.
+of enormous matrices) is waited for, as Ctrl-C would have to; memory is limited so that such a call fails first. One
+that needs no memory (`sum(itertools.count())`) is ended by a restart of the kernel alone, and so is `os._exit`.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 
 GIBIBYTE = 2**30
+PRINTED = 100_000  # characters that are kept
 
 
 class TimeLimit(BaseException):
@@ -39,9 +41,21 @@ class Outcome:
     seconds: float = 0.0
 
 
+class _Printed(io.StringIO):
+    """What was printed, its beginning; `print` in a loop fills no memory, and `sys.stdout.close()` loses nothing."""
+
+    def write(self, text: str) -> int:
+        if self.tell() < PRINTED:
+            super().write(text[:PRINTED])
+        return len(text)
+
+    def close(self):
+        pass
+
+
 def call(function, args: tuple, seconds: float = 5.0, memory: int = 2 * GIBIBYTE) -> Outcome:
     """Call `function(*args)` on copies. Only a KeyboardInterrupt gets out."""
-    outcome, copies, printed = Outcome(args), copy.deepcopy(args), io.StringIO()
+    outcome, copies, printed = Outcome(args), copy.deepcopy(args), _Printed()
 
     def run():
         start = time.perf_counter()
@@ -86,6 +100,8 @@ def _alarmed(run, seconds: float) -> None:
     armed, rings, tracing = True, 0, sys.gettrace()
 
     def insist(frame, event, argument):
+        if event == "exception":  # this one is under way; what comes next is its handler
+            return insist
         raise TimeLimit
 
     def ring(number, frame):
@@ -93,10 +109,10 @@ def _alarmed(run, seconds: float) -> None:
         rings += 1
         if not armed:
             return
-        if rings > 1:  # the first was swallowed by a bare `except:`; now every line raises, also those of the handler
+        if rings > 1:  # the first was swallowed by a bare `except:`; now every step raises, also those of the handler
             sys.settrace(insist)
             while frame is not None and frame.f_code is not _alarmed.__code__:
-                frame.f_trace, frame = insist, frame.f_back
+                frame.f_trace, frame.f_trace_opcodes, frame = insist, True, frame.f_back
         raise TimeLimit
 
     start, handler = time.monotonic(), signal.signal(signal.SIGALRM, ring)

@@ -4,8 +4,8 @@
 // draws. What is chosen on the target's side travels; what is pointed at, and a chosen source, are the page's own.
 
 import {
-  announce, argmax, bind, button, cellGrid, choice, clamp, commit, explorerRoot, format, h, heatmap, onFrame, onLook,
-  patch, slider, softmax, toggle,
+  announce, argmax, bind, button, cellGrid, choice, clamp, commit, explorerRoot, format, h, heatmap, isolated,
+  onFrame, onLook, patch, slider, softmax, toggle,
 } from "./kit.js";
 
 const NAMED = 3; // of what attends or is attended to, so many are named in words
@@ -426,8 +426,8 @@ function account(act) {
   return { element, update };
 }
 
-const targetName = ({ target }, i) => `${i} ‘${target[i]}’`;
-const sourceName = (view, j) => (view.image ? patchName(view, j) : `${j} ‘${view.source[j]}’`);
+const targetName = ({ target }, i) => `${i} ‘${isolated(target[i])}’`;
+const sourceName = (view, j) => (view.image ? patchName(view, j) : `${j} ‘${isolated(view.source[j])}’`);
 
 /** The largest few, with their numbers. */
 function largest(numbers, name) {

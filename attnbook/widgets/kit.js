@@ -184,6 +184,11 @@ export function patch(element, { text, ...attributes }) {
   return element;
 }
 
+/** A name for a sentence: if it runs from right to left, the numbers beside it must not turn round with it. */
+export function isolated(name) {
+  return /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/.test(name) ? `\u2068${name}\u2069` : name;
+}
+
 /** An explorer's root. JupyterLab would take arrows and Enter for itself, unless the element with the focus says no. */
 export function explorerRoot(name, label, ...children) {
   const keep = (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true");
@@ -494,7 +499,8 @@ export function heatmap({
 
   function describe(at) {
     const { value, masked } = cell(at);
-    const who = `${rowTitle} ‘${name(data.rows, at.row)}’, ${colTitle} ‘${name(data.cols, at.col)}’`;
+    const [row, col] = [name(data.rows, at.row), name(data.cols, at.col)].map(isolated);
+    const who = `${rowTitle} ‘${row}’, ${colTitle} ‘${col}’`;
     return `${who}: ${masked ? "masked" : spell(value)}`;
   }
 

@@ -4,8 +4,8 @@
 // page's own: it is found again in any mask that a preset, or a causal one with a preset, would give.
 
 import {
-  announce, bind, button, cellGrid, choice, clamp, commit, ellipsis, explorerRoot, format, h, mixed, onFrame, onLook,
-  patch, slider, toggle,
+  announce, bind, button, cellGrid, choice, clamp, commit, ellipsis, explorerRoot, format, h, isolated, mixed,
+  onFrame, onLook, patch, slider, toggle,
 } from "./kit.js";
 
 const LONGEST = 32;
@@ -42,25 +42,29 @@ function settled({ kind, numbers }, nQ, nKv) {
     [name, clamp(numbers[kind]?.[name] ?? start, least, most)]));
 }
 
-/** The mask of one part of a recipe: {kind, numbers: {kind: {name: number}}, start, cells}. */
-function partMask(part, nQ, nKv) {
+/** `may(i, j)` of one part of a recipe: {kind, numbers: {kind: {name: number}}, start, cells}. */
+function partRule(part, nQ, nKv) {
   const { kind, start, cells } = part;
-  if (kind === "painted") return cells;
   const { length, window, step, tokens, perRow, seed } = settled(part, nQ, nKv);
   const shift = nKv - nQ; // bottom-right: the last query stands at the last key
-  const may = {
+  const draws = []; // of each row that was asked for
+  return {
+    painted: (i, j) => cells[i][j],
     full: () => true,
     causal: (i, j) => j <= i + (start ? 0 : shift),
     padding: (i, j) => j < length,
     prefix: (i, j) => j < length || j <= i + shift,
     local: (i, j) => Math.abs(j - i - shift) < window,
     dilated: (i, j) => Math.abs(j - i - shift) < window * step && Math.abs(j - i - shift) % step === 0,
-    global: (i, j) => i + shift < tokens || j < tokens,
+    global: (i, j) => (i + shift >= 0 && i + shift < tokens) || j < tokens,
+    random: (i, j) => (draws[i] ??= drawn(i, nKv, perRow, seed)).has(j),
   }[kind];
-  return Array.from({ length: nQ }, (_, i) => {
-    const draw = kind === "random" && drawn(i, nKv, perRow, seed);
-    return Array.from({ length: nKv }, (_, j) => (draw ? draw.has(j) : may(i, j)));
-  });
+}
+
+function partMask(part, nQ, nKv) {
+  if (part.kind === "painted") return part.cells;
+  const may = partRule(part, nQ, nKv);
+  return Array.from({ length: nQ }, (_, i) => Array.from({ length: nKv }, (_, j) => may(i, j)));
 }
 
 function recipeMask({ first, op, second }, nQ, nKv) {
@@ -91,16 +95,23 @@ function* presets(nQ, nKv) {
   for (let perRow = 0; perRow <= nKv; perRow++) yield preset("random", { perRow, seed: 0 });
 }
 
-/** The recipe that a mask answers to: a preset, a causal one with a preset, or the cells as they are. */
+/**
+ * The recipe that a mask answers to: a preset, a causal one with a preset, or the cells as they are. Hundreds are
+ * tried whenever Python or another view sets a mask, so each is given up at its first wrong cell.
+ */
 function recognised(mask) {
   const [nQ, nKv] = [mask.length, mask[0].length];
+  const answers = ({ first, op, second }) => {
+    const rules = (op === "alone" ? [first] : [first, second]).map((part) => partRule(part, nQ, nKv));
+    return mask.every((row, i) => row.every((may, j) => may === rules.every((rule) => rule(i, j))));
+  };
   const plain = { op: "alone", second: preset("local") };
   const all = [...presets(nQ, nKv)];
   const recipes = [
     ...all.map((first) => ({ ...plain, first })),
     ...all.map((second) => ({ first: preset("causal"), op: "and", second })),
   ];
-  return recipes.find((recipe) => same(recipeMask(recipe, nQ, nKv), mask)) ?? { ...plain, first: painted(mask) };
+  return recipes.find(answers) ?? { ...plain, first: painted(mask) };
 }
 
 /** A painted mask at another size keeps its corner; new cells are open. */
@@ -296,7 +307,7 @@ function board(act) {
     return `${where}: ignored, ${vain ? "but in a kept block" : "skipped with its block"}`;
   }
 
-  const name = (names, i) => (names[i] === String(i) ? String(i) : `${i} ‘${names[i]}’`);
+  const name = (names, i) => (names[i] === String(i) ? String(i) : `${i} ‘${isolated(names[i])}’`);
 
   function lay() {
     const { mask, rows, cols } = view;
@@ -656,7 +667,7 @@ const INPUTS = ["mask", "block", "tokens"];
 
 function render({ model, el }) {
   const s = {}; // the model's inputs, as last read
-  const ui = { recipe: null, tied: true, past: [], tag: null };
+  const ui = { recipe: null, tied: true, past: [], tag: null, pointed: null };
   let view = null; // what is drawn
   let changed = false; // whether the reader has changed something that is not drawn yet
 
@@ -695,6 +706,7 @@ function render({ model, el }) {
     },
     block: (block) => put({ block }),
     point(cell) {
+      ui.pointed = cell;
       for (const each of [paper, ...forms]) each.point(cell);
     },
   };
@@ -757,7 +769,7 @@ function render({ model, el }) {
     };
     for (const each of [paper, ...forms, recipe, sizes, cost, code]) each.update(view);
     patch(empty, { text: emptyWords(view), "data-any": view.empty_rows.length > 0 });
-    act.point(null);
+    act.point(ui.pointed); // its words may have changed, or it may be gone
   }
 
   /** What Python, or another view, has set. */
@@ -795,7 +807,7 @@ function render({ model, el }) {
 /** Softmax over nothing, in words. */
 function emptyWords({ empty_rows, rows }) {
   if (!empty_rows.length) return "Every query may attend to at least one key.";
-  const names = empty_rows.map((i) => (rows[i] === String(i) ? String(i) : `${i} ‘${rows[i]}’`));
+  const names = empty_rows.map((i) => (rows[i] === String(i) ? String(i) : `${i} ‘${isolated(rows[i])}’`));
   const all = [names.slice(0, -1).join(", "), names.at(-1)].filter(Boolean).join(" and ");
   const listed = `${names.length === 1 ? "Query" : "Queries"} ${all}`;
   return `∅ ${listed} may attend to nothing. Softmax is then 0/0, which is NaN; this book's attention returns zeros.`;

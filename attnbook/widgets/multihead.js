@@ -4,8 +4,8 @@
 // written into elements that already exist. A head's card stays when the head goes, for when it comes back.
 
 import {
-  announce, argmax, attention, bind, button, choice, clamp, colourTable, commit, dot, explorerRoot, format, h, heatmap,
-  isDark, madeUpVector, onFrame, onLook, palette, patch, slider, tokenRow, uniqueId,
+  announce, argmax, attention, bind, button, choice, clamp, colourTable, commit, dot, explorerRoot, format, h,
+  heatmap, isDark, isolated, madeUpVector, onFrame, onLook, palette, patch, slider, tokenRow, uniqueId,
 } from "./kit.js";
 
 const LONGEST = 16;
@@ -279,7 +279,7 @@ function tokenView(act) {
   return {
     element: h("div", { class: "multihead-view" }, map.element),
     update({ tokens, n_heads, run, selected, x, mask }) {
-      patch(title, { text: `Where ‘${tokens[selected]}’ looks, head by head` });
+      patch(title, { text: `Where ‘${isolated(tokens[selected])}’ looks, head by head` });
       const masked = mask[selected].every(Boolean) ? null : run.map(() => mask[selected]);
       const rows = Array.from({ length: n_heads }, (_, head) => `${head + 1} ${looksFor(head, x)}`);
       map.update({ values: run.map(({ weights }) => weights[selected]), rows, cols: tokens, mask: masked });
@@ -485,7 +485,8 @@ function blocks(act) {
       ["out: the sum of what those on add", "out", out[selected]], ["with all heads on", "all on", whole[selected]],
       ["the difference, Δout", "Δout", out[selected].map((each, c) => each - whole[selected][c])],
     ];
-    const room = width > 500;
+    pen.font = `600 12px ${frame.font}`;
+    const room = pen.measureText(lines[0][0]).width <= x.added - 8;
     lines.forEach(([long, short, values], i) => {
       const y = sum + i * (VECTOR + 4);
       vector(values, mostAdded, x.added, y);
@@ -497,8 +498,9 @@ function blocks(act) {
   function describe() {
     const { tokens, selected, run, out, lit, on, n_heads, d_k } = now;
     const d_model = frame.d_model;
-    patch(title, { text: `From heads to output: out of ‘${tokens[selected]}’ = ${tuple(out[selected])}` });
-    patch(canvas, { "aria-label": `‘${tokens[selected]}’: ${n_heads} blocks of ${d_k} numbers side by side, ` +
+    const word = isolated(tokens[selected]);
+    patch(title, { text: `From heads to output: out of ‘${word}’ = ${tuple(out[selected])}` });
+    patch(canvas, { "aria-label": `‘${word}’: ${n_heads} blocks of ${d_k} numbers side by side, ` +
       `times W_O, ${n_heads} blocks of ${d_k} × ${d_model}, is the sum of what the heads add. ` +
       "The numbers are in the table below." });
     const head = lit.head;
@@ -541,7 +543,7 @@ function numbers() {
     const lines = [
       ...run.map((each, i) => [`head ${i + 1}${on[i] ? "" : " (off)"}`, ...Array.from(each.out[selected], part),
         ...Array.from(each.added[selected], derived)]),
-      [`out of ‘${tokens[selected]}’`, ...new Array(d_k).fill(""), ...Array.from(out[selected], derived)],
+      [`out of ‘${isolated(tokens[selected])}’`, ...new Array(d_k).fill(""), ...Array.from(out[selected], derived)],
       ["with all on", ...new Array(d_k).fill(""), ...Array.from(whole[selected], derived)],
     ];
     head.replaceChildren(...names.map((name) => h("th", { scope: "col" }, name)));

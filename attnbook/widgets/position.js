@@ -467,16 +467,16 @@ function clocks(change) {
 /** ALiBi's heads side by side: how much of a weight the penalty leaves. */
 function headsPanel() {
   const title = h("h4", { class: "position-caption" });
-  const chart = bars({ label: "What is left of a weight, by head", height: 150, format: (x) => format(x, 2) });
+  const chart = bars({ label: "What is left of a weight, by head h", height: 150, format: (x) => format(x, 2) });
   return {
     element: h("div", { class: "position-stack ab-panel" }, title, chart.element,
       h("p", { class: "position-note" },
-        "Steep heads see the neighbours, flat ones nearly all. Highlighted: the head above.")),
+        "One bar a head h. Steep heads see the neighbours, flat ones nearly all. Highlighted: the head above.")),
     update({ distance, head }) {
       patch(title, { text: `exp(−slope · ${distance}): what the penalty leaves of a weight, in each head` });
       const heads = Array.from({ length: N_HEADS }, (_, i) => i + 1);
       chart.update({ values: heads.map((each) => Math.exp(-distance * 2 ** -each)), mark: head - 1,
-        labels: heads.map((each) => `h = ${each}`) });
+        labels: heads.map(String) });
     },
   };
 }

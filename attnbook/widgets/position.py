@@ -73,7 +73,7 @@ class PositionExplorer(Explorer):
 
     scheme     "none", "sinusoidal", "learned" (an untrained table of 128 rows), "rope" (half-split pairs) or "alibi"
     distance   how far before the query the key in view stands, 0 to 64
-    base       the slowest angle is about 1 / base: 1 to 1e9; sinusoidal and rope use it
+    base       the slowest angle is base^(2/d - 1), about 1 / base at large d: 1 to 1e9; sinusoidal and rope use it
     d          the width of query and key, even, 2 to 128
     shift      moves query and keys together: the query stands at position shift + 64; 0 to 200
     head       which of ALiBi's 8 heads, 1 to 8: its slope is 2^-head
@@ -88,7 +88,7 @@ class PositionExplorer(Explorer):
 
     scheme = _Scheme("rope", help="how positions are told apart")
     distance = Count(8, low=0, high=FARTHEST, help="how far before the query the key stands")
-    base = Number(10_000.0, low=1.0, high=1e9, help="the slowest pair of components turns by about 1 / base a token")
+    base = Number(10_000.0, low=1.0, high=1e9, help="the slowest pair of components turns by base^(2/d - 1) a token")
     d = Count(32, low=2, high=WIDEST, step=2, help="the width of query and key")
     shift = Count(0, low=0, high=LARGEST_SHIFT, help="moves query and keys together")
     head = Count(4, low=1, high=N_HEADS, help="which of ALiBi's heads")

@@ -4,8 +4,8 @@
 // into elements that already exist. The DOM is built anew only when the number of tokens changes.
 
 import {
-  announce, argmax, attention, bind, button, choice, clamp, commit, explorerRoot, format, h, heatmap, madeUpVector,
-  onFrame, patch, slider, svg, toggle, tokenRow, uniqueId, vectors2d,
+  announce, argmax, attention, bind, button, choice, clamp, commit, explorerRoot, format, h, heatmap, isolated,
+  madeUpVector, onFrame, patch, slider, svg, toggle, tokenRow, uniqueId, vectors2d,
 } from "./kit.js";
 
 const SHORTEST = 3;
@@ -191,7 +191,7 @@ function queryPlane(act) {
       : { display: "none" });
     const score = lit.col === null ? null : results.scores[row][lit.col] * (scaled ? Math.sqrt(d) : 1);
     patch(note, { text: score === null ? "Bright keys fit the query. Drag a head, or use its arrow keys."
-      : `‘${tokens[row]}’ · ‘${tokens[lit.col]}’: q·k = ${derived(score)}` });
+      : `‘${isolated(tokens[row])}’ · ‘${isolated(tokens[lit.col])}’: q·k = ${derived(score)}` });
   }
 
   return { element, update };
@@ -246,8 +246,8 @@ function valuePlane(act) {
     domain = size;
     count = tokens.length + chain.length + 1;
     picker.update(axes.v, dv);
-    patch(note, { text: lit.col === null ? `‘${tokens[row]}’: out = ${tuple(results.out[row], derived)}`
-      : `${derived(results.weights[row][lit.col])} × v of ‘${tokens[lit.col]}’ ${tuple(v[lit.col], part)}` });
+    patch(note, { text: lit.col === null ? `‘${isolated(tokens[row])}’: out = ${tuple(results.out[row], derived)}`
+      : `${derived(results.weights[row][lit.col])} × v of ‘${isolated(tokens[lit.col])}’ ${tuple(v[lit.col], part)}` });
   }
 
   return { element, update };
@@ -271,7 +271,7 @@ function knobs(act) {
   const element = h("div", { class: "qkv-numbers ab-panel" }, title, groups.map((group) => group.element), reset);
 
   function update({ tokens, selected, axes, ...rest }) {
-    patch(title, { text: `The numbers of ‘${tokens[selected]}’` });
+    patch(title, { text: `The numbers of ‘${isolated(tokens[selected])}’` });
     for (const { role, sliders } of groups) {
       const vector = rest[role][selected];
       const shown = axes[role === "v" ? "v" : "q"];
@@ -370,9 +370,10 @@ function maps(act) {
     const j = lit.col;
     const c = lit.component;
     if (c !== null) {
-      told.write(`Out of ‘${tokens[row]}’, component ${c + 1}: ${derived(results.out[row][c])}`);
+      told.write(`Out of ‘${isolated(tokens[row])}’, component ${c + 1}: ${derived(results.out[row][c])}`);
     } else if (j !== null) {
-      told.write(`Query ‘${tokens[row]}’, key ‘${tokens[j]}’: score ${derived(results.scores[row][j])}` +
+      told.write(`Query ‘${isolated(tokens[row])}’, key ‘${isolated(tokens[j])}’: ` +
+        `score ${derived(results.scores[row][j])}` +
         `${mask[row][j] ? "" : ", masked"}, weight ${derived(results.weights[row][j])}`);
     } else {
       told.write("Point at anything to find it everywhere. Click a score or weight (or press Enter on it) to mask it.");
@@ -488,14 +489,14 @@ function sums(act) {
     const total = exps.reduce((sum, x) => sum + x, 0);
     const nothing = max === -Infinity;
     patch(element, { "data-scaled": scaled, "data-heated": temperature !== 1, "data-wide": Math.max(d, dv) > 4 });
-    patch(title, { text: `How ‘${tokens[i]}’ gets its out, number by number` });
+    patch(title, { text: `How ‘${isolated(tokens[i])}’ gets its out, number by number` });
     const longest = Math.max(...tokens.map((token) => token.length));
     const width = `--qkv-name:${clamp(longest, 3, 12)}ch`;
-    patch(grid, { "aria-label": `The arithmetic of ‘${tokens[i]}’`, style: width });
+    patch(grid, { "aria-label": `The arithmetic of ‘${isolated(tokens[i])}’`, style: width });
     const score = temperature === 1 ? "score" : "score ÷ T";
-    lead.write(nothing ? `‘${tokens[i]}’ may attend to nothing, so its weights and its out are zero.`
-      : `‘${tokens[i]}’ asks with q = ${tuple(q[i], part)}. Its largest ${score} is ${derived(max)}, the max that ` +
-        `softmax takes away first; the exps add up to ${derived(total)}.`);
+    lead.write(nothing ? `‘${isolated(tokens[i])}’ may attend to nothing, so its weights and its out are zero.`
+      : `‘${isolated(tokens[i])}’ asks with q = ${tuple(q[i], part)}. Its largest ${score} is ${derived(max)}, ` +
+        `the max that softmax takes away first; the exps add up to ${derived(total)}.`);
     const root = `÷ √${d} = `;
     const heat = `÷ ${format(temperature, 2)} = `;
     const share = `÷ ${derived(total)} = `;

@@ -1,6 +1,7 @@
 // Softmax: a slider for each logit and one for the temperature; the probabilities they give, and their entropy.
 import {
-  announce, argmax, bars, bind, button, commit, entropy, explorerRoot, format, h, onFrame, patch, slider, softmax,
+  announce, argmax, bars, bind, button, commit, entropy, explorerRoot, format, h, isolated, onFrame, patch, slider,
+  softmax,
 } from "./kit.js";
 
 const FEWEST = 2;
@@ -75,7 +76,7 @@ function render({ model, el }) {
     const ghosts = now.logits.map((logit) => (logit === highest ? 1 / winners.length : 0));
     const mark = winners.length === 1 ? winners[0] : null;
     chart.update({ values: now.weights, labels: now.labels, mark, ghosts, level: 1 / n });
-    const names = winners.map((i) => `‘${now.labels[i]}’`).join(", ");
+    const names = winners.map((i) => `‘${isolated(now.labels[i])}’`).join(", ");
     patch(cold, { text: winners.length > 1 ? `T → 0: ${format(1 / winners.length)} each on ${names}, tied at the top`
       : `T → 0: everything on the arg-max, ${names}` });
     patch(warm, { text: `T → ∞: 1/${n} = ${format(1 / n)} each` });

@@ -315,6 +315,12 @@ def test_names_are_text(show):
         assert stage.page.evaluate("[document.images.length, window.hacked]") == [0, None]
 
 
+def test_a_name_from_right_to_left_leaves_the_numbers_in_order(show):
+    with show(AlignmentExplorer([[0.75, 0.25]], source=["שלום", "a"], target=["مرحبا"])) as stage:
+        told = stage.page.locator(".alignment-told").first.inner_text()
+        assert told == "Target 0 ‘\u2068مرحبا\u2069’ looks at 0 ‘\u2068שלום\u2069’ 0.750, 1 ‘a’ 0.250."
+
+
 def test_choices_are_announced(show):
     with show(texts()) as stage:
         lane(stage, "Targets").get_by_role("option").nth(2).click()

@@ -51,6 +51,12 @@ def check(stage):
     page, token = stage.page, state["selected"]
     np.testing.assert_allclose(numbers("\n".join(page.locator(".multihead-number").all_inner_texts())), state["moved"],
                                atol=5.1e-4)  # fmt: skip
+    python.on = (True,) * python.n_heads
+    lengths, moved = np.linalg.norm(python.out, axis=-1), np.array(state["moved"])
+    most = max(*lengths, *moved) or 1
+    for drawn, side, sizes in (("fill", "width", moved), ("mark", "left", lengths)):
+        percent = page.locator(f".multihead-{drawn}").evaluate_all(f"all => all.map((e) => parseFloat(e.style.{side}))")
+        np.testing.assert_allclose(percent, 100 * sizes / most, atol=0.0051)
     title = page.locator(".multihead-blocks h4").inner_text()
     assert title.startswith(f"From heads to output: out of ‘{state['tokens'][token]}’ = ")
     shown = numbers(title.split(" = ")[1])
@@ -218,6 +224,13 @@ def test_tokens_are_text_whatever_they_hold(show):
         stage.page.locator("summary").click()
         assert stage.page.locator("section :is(img, script, b:not(:empty) > b)").count() == 0
         assert stage.page.evaluate("window.hacked") is None
+
+
+def test_a_word_from_right_to_left_leaves_the_numbers_in_order(show):
+    with show(MultiHeadExplorer("שלום מרחבא", n_heads=2)) as stage:
+        stage.state()
+        title = stage.page.get_by_text("From heads to output").inner_text()
+        assert "‘\u2068מרחבא\u2069’ = (" in title, "the word is set apart from the numbers after it"
 
 
 def test_masks(show):
