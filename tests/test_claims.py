@@ -18,7 +18,7 @@ def claim_cells(path: Path) -> list[str]:
 
 
 def trains(path: Path) -> bool:
-    return any("train(" in "".join(cell["source"]) for cell in json.loads(path.read_text())["cells"])
+    return any("from attnbook.train import" in "".join(cell["source"]) for cell in json.loads(path.read_text())["cells"])
 
 
 CHAPTERS = [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if trains(path)]

@@ -116,7 +116,7 @@ def test_functions_that_are_not_the_readers_own(exercise):
     ("(x, y)", "type", "a tuple; expected an array"),
     ("list(2 * (x - y))", "type", "a list"),
     ("(x - y).sum()", "shape", "the shape (); expected (4,) = (n,)"),
-    ("2 * (x - y)[..., None]", "shape", "An axis that was summed over is still there"),
+    ("2 * (x - y)[..., None]", "shape", "There is one axis too many"),
     ("(x - y).astype(int)", "dtype", "int64; expected floating numbers"),
     ("(2 * (x - y)).astype(np.float16)", "dtype", "float16, which keeps no more than three digits"),
     ("(2 * (x - y)).astype(object)", "dtype", "holds object; expected numbers such as float64"),

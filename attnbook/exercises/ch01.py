@@ -109,7 +109,8 @@ def sum_subtracted(x):
     return exps / exps.sum()
 
 @one_line.wrong(
-    "The maximum is *added* (a sign is turned round somewhere), which makes large scores larger still.", MAXIMUM
+    "Scores that are large already overflow on the way: either the maximum is *added* (a sign is turned round), or "
+    "the exponentials are taken before anything is subtracted.", MAXIMUM
 )
 def maximum_added(x):
     exps = np.exp(x + x.max())

@@ -48,6 +48,7 @@ build = Exercise(
         Probe("a square, its columns", sized, n=3, m=3, axis=0),
         Probe("the axis in the middle", block, shape=(2, 3, 4), axis=1),
         Probe("three axes, the last", block, shape=(2, 3, 4), axis=2),
+        Probe("another axis of length 1", block, shape=(3, 1, 5), axis=2),
         Probe("scores in the thousands", block, shape=(2, 3, 4), stretch=2000.0),
         Probe("rows 3000 apart", lambda rng, n: (rng.standard_normal((n, 2)) + 3000 * np.arange(n)[:, None], 1), n=3),
         Probe("a slice of only -inf", block, shape=(2, 3), never=True),

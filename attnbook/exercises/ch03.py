@@ -91,7 +91,10 @@ def root_of_the_first_size(q, k):
 def keys_as_rows(q, k):
     return k @ q.mT / math.sqrt(q.shape[-1])
 
-@scores.wrong("`k.T` turns *all* the axes of a batch round. Exchange the last two and say so.", "`.T` on a batch")
+@scores.wrong(
+    "With a batch in front the wrong axes are turned: `k.T` turns them *all*. Exchange the last two, from the end.",
+    "`.T` on a batch"
+)
 def all_axes_reversed(q, k):
     return q @ k.T / math.sqrt(q.shape[-1])
 

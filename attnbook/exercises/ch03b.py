@@ -33,6 +33,11 @@ def far_apart(rng, n_q, n_kv, d_k):
     q = np.full((n_q, d_k), 1000.0) * np.arange(n_q)[:, None]
     return q, 1 + 0.01 * rng.standard_normal((n_kv, d_k)), rng.standard_normal((n_kv, 3))
 
+def all_below(rng, n_q, n_kv, d_k):
+    """Every score is about -10,000 · √d_k."""
+    q, k = (1 + 0.1 * rng.random((n, d_k)) for n in (n_q, n_kv))
+    return -1e4 * q, k, rng.standard_normal((n_kv, 3))
+
 INPUTS = [
     Probe("all sizes different", qkv, n_q=2, n_kv=3, d_k=5, d_v=4),
     Probe("one query, one key", qkv, n_q=1, n_kv=1, d_k=3, d_v=2),
@@ -41,6 +46,7 @@ INPUTS = [
     Probe("as many queries as keys", qkv, n_q=4, n_kv=4, d_k=3, d_v=2),
     Probe("a batch", qkv, n_q=2, n_kv=3, d_k=5, d_v=4, batch=(6,)),
     Probe("large scores", qkv, n_q=3, n_kv=4, d_k=2, d_v=5, stretch=1e4),
+    Probe("large scores, all below 0", all_below, n_q=3, n_kv=4, d_k=2),
     Probe("rows of scores far apart", far_apart, n_q=3, n_kv=2, d_k=4),
 ]
 ATTENTION_LAWS = [

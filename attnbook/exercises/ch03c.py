@@ -186,7 +186,7 @@ def queries_as_values(q, k, v, scale=None):
 def values_as_queries(q, k, v, scale=None):
     return functional.softmax(functional.scaled_scores(v, k, scale)) @ v
 
-@either_wrong("You subtract the smallest score of a row, so the largest exponential overflows: subtract the largest.",
+@either_wrong("You subtract the smallest score of a row, or its mean: the largest exponential still overflows.",
               "1 · Numbers too large for the machine")  # fmt: skip
 def minimum_subtracted(q, k, v, scale=None):
     scores = functional.scaled_scores(q, k, scale)

@@ -65,16 +65,23 @@ build = Exercise(
 
 @build.wrong(
     "Queries and keys are turned alike wherever they stand: by position 0, because each word alone is row 0 of its "
-    "array, or all keys by the position of the newest word. Each is turned once, by its *own* position.", OFFSET
+    "array, or all keys by the position of the newest word, or not at all. Each is turned once, by its *own* position.",
+    OFFSET
 )
 def offset_missing(x, w_q, w_k, w_v):
     return in_one_pass(x, w_q, w_k, w_v, as_it_is, as_it_is)
 
-@build.wrong("The query is not turned. Queries and keys are turned alike, or a distance means nothing.", ROPE)
+@build.wrong(
+    "Seen from the keys, the query stands at position 0: it is not turned, or turned without its offset, or the keys "
+    "are all moved on as far as it is. Each is turned by its *own* position.", OFFSET
+)
 def query_not_turned(x, w_q, w_k, w_v):
     return in_one_pass(x, w_q, w_k, w_v, turn_q=as_it_is)
 
-@build.wrong("The keys are not turned. Queries and keys are turned alike, or a distance means nothing.", ROPE)
+@build.wrong(
+    "The keys are not turned, or each by position 0, since alone it is row 0 of its array. Queries and keys are "
+    "turned alike, or a distance means nothing.", OFFSET
+)
 def keys_not_turned(x, w_q, w_k, w_v):
     return in_one_pass(x, w_q, w_k, w_v, turn_k=as_it_is)
 
@@ -269,8 +276,8 @@ def list_returned(x, w_q, w_k, w_v):
     return list(in_one_pass(x, w_q, w_k, w_v)[:, None])
 
 @build.wrong(
-    "The outputs are stacked along a new axis: (n, 1, d_v). Each is a matrix of one row already, so join them along "
-    "the rows.", BACK
+    "Something is stacked along a new axis, the outputs or the lists of keys and values. Each is a matrix of one row "
+    "already, so join them along the rows.", BACK
 )
 def stacked(x, w_q, w_k, w_v):
     return in_one_pass(x, w_q, w_k, w_v)[:, None]

@@ -317,7 +317,8 @@ def heads_on_an_axis(mask, n_heads):
 def one_on_the_axis_of_heads(mask, n_heads):
     return ~mask[:, None]
 
-@convert.wrong("Yes and no are exchanged. There is one table for each sentence still, not one for each head.", NUMBERS)
+@convert.wrong("Yes has become no, as it should. But there is one table for each sentence still, not for each head.",
+               NUMBERS)  # fmt: skip
 def not_repeated(mask, n_heads):
     return ~mask
 

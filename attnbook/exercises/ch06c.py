@@ -78,6 +78,21 @@ repair = Exercise(
     ],
 )
 
+@repair.wrong(
+    "The line stands in the right place now, and is as it was: it gives 0, a score like any other, to those who *may* "
+    "attend. Whom should it hit, and with which number?", AFTER
+)
+def only_moved(q, k, v, mask):
+    weights = functional.softmax(np.where(mask, 0.0, functional.scaled_scores(q, k)))
+    return weights @ v, weights
+
+@repair.wrong(
+    "Every weight is 0: one line keeps those who may attend, and the old one then strikes out just those. Say it once, "
+    "before the softmax.", AFTER
+)
+def old_line_kept(q, k, v, mask):
+    return np.zeros(q.shape[:-1] + v.shape[-1:]), np.zeros(q.shape[:-1] + k.shape[-2:-1])
+
 @repair.wrong("It does what it did before: both mistakes are still there.", AFTER)
 def as_it_was(q, k, v, mask):
     return broken_repaired(q, k, v, mask)

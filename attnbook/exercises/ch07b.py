@@ -102,7 +102,7 @@ def length_of_the_longest(lengths, n_kv):
 def all_open(lengths, n_kv):
     return np.ones((len(lengths), 1, n_kv), dtype=bool)
 
-@source_mask.wrong("Nothing is open: the mask has been made, and the words not entered in it.", MASK)
+@source_mask.wrong("Nothing is open. The mask has been made, and no word has been entered in it.", MASK)
 def all_shut(lengths, n_kv):
     return np.zeros((len(lengths), 1, n_kv), dtype=bool)
 
@@ -244,8 +244,11 @@ def sum_of_the_table():
 
 @picture.wrong("Fourth entry: weights are shares of 1 in this book, not of 100.", SHAPES)
 def in_per_cent():
-    yield ("black", 0.35, "cat", 100.0)
-    yield ("black", 35.0, "cat", 1.0)
+    return ("black", 0.35, "cat", 100.0)
+
+@picture.wrong("Second entry: weights are shares of 1 in this book, not of 100.", SHAPES)
+def weight_in_per_cent():
+    return ("black", 35.0, "cat", 1.0)
 
 @picture.wrong("The four entries stand in another order: a word, a weight, a word, a sum.", MIXED_UP)
 def in_another_order():

@@ -98,8 +98,8 @@ def library_of(args: tuple) -> str:
 def shape_in_words(shape: tuple, sizes: dict) -> str:
     """(2, 3) as "(2, 3) = (n_q, n_kv)" where the sizes tell which is which."""
     names = [[name for name, size in sizes.items() if size == n and not isinstance(size, bool)] for n in shape]
-    if not shape or any(len(found) != 1 for found in names):
-        return str(shape)
+    if not shape or any(len(found) != 1 for found in names) or len({found[0] for found in names}) < len(shape):
+        return str(shape)  # a size that two axes share says nothing
     return f"{shape} = ({', '.join(found[0] for found in names)}{',' * (len(shape) == 1)})"
 
 
@@ -131,8 +131,7 @@ def complaint(got, want, raw, sizes: dict, name: str = "The result") -> tuple[st
     if got.shape != want.shape:
         found, expected = (shape_in_words(shape, sizes) for shape in (got.shape, want.shape))
         hint = " Two axes are exchanged." if sorted(got.shape) == sorted(want.shape) else ""
-        hint = " An axis that was summed over is still there (or was kept with keepdims)." if (
-            got.ndim == want.ndim + 1 and 1 in got.shape) else hint
+        hint = " There is one axis too many." if got.ndim == want.ndim + 1 and 1 in got.shape else hint
         return "shape", f"{name} has the shape {found}; expected {expected}.{hint}"
     kinds = {"b": "booleans", "i": "integers", "u": "integers", "f": "floating numbers"}
     dtype = str(raw.dtype).removeprefix("torch.") if hasattr(raw, "dtype") else str(got.dtype)  # bfloat16 too

@@ -154,7 +154,8 @@ def _complaint(trial: Trial):
 
 def _reread(exercise, wrong: Wrong) -> str:
     number, dot, heading = wrong.reread.rpartition(" · ")
-    return f"Read again: “{heading}” in chapter {number}." if dot else f"Read again: “{heading}”." if heading else ""
+    again = "ahead" if dot and int(number) > int(exercise.name[:2]) else "again"
+    return f"Read {again}: “{heading}”{f' in chapter {number}' if dot else ''}." if heading else ""
 
 
 def _explain_error(exercise, function, answer, trial) -> None:
