@@ -10,7 +10,6 @@ frames     for each explorer: milliseconds from a slider's event to the redrawn 
 """
 
 import argparse
-import gzip
 import importlib.metadata
 import json
 import os
@@ -163,9 +162,10 @@ if __name__ == "__main__":
     parts = {part.__name__: part for part in (clone, notebooks, site, pages, frames)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", nargs="*", choices=[*parts, []], help="what to measure; all of it if not given")
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in parser.parse_args().part or parts:
+        source = provenance()  # as it is now: the tree may move on while the clone is tested
         figures = parts[name]()
         print(f"{name}: {json.dumps(figures, indent=2, ensure_ascii=False)}", flush=True)
-        results[name] = {"figures": figures, "provenance": provenance()}
+        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        results[name] = {"figures": figures, "provenance": source}
         RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")

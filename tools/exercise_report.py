@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attnbook.exercises import everything, judge, reading
+from attnbook.exercises import everything, judge
 from attnbook.exercises.answer import Answer
 from attnbook.exercises.table import Exercise
 from attnbook.exercises.trial import try_on

@@ -39,7 +39,8 @@ Probes must tell the misconceptions apart from what is right and from each other
 sizes that all differ and sizes that are all alike (where no shape can clash), a batch, large scores, a single token.
 `wrong` takes the sentence for the person who wrote it (what is off and how to see it, not the solution) and a heading
 of the chapter to read again, or "1 · Many plates at once" for one of another chapter. A misconception may raise, give
-NaN, a wrong shape, or change its argument: what counts is that it fails as the reader's function would. It is
+NaN, a wrong shape, or change its argument: what counts is that it fails as the reader's function would (with the same
+type of error, and the same message but for names in quotation marks and, if nothing fits better, numbers). It is
 recognised if it is right on the same probes as the reader's and gives the same wrong numbers on one at least.
 
 `broken=` makes a repair: the function as the notebook has it. No `probes` make a prediction, a function without

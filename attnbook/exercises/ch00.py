@@ -68,6 +68,15 @@ def scores_returned():
 def two_words_alone():
     return 0.5, 0.5
 
+@tie.wrong(
+    "These are shares of two words alone, and one of the two still scores 3.0. The plate is shared by all six words, "
+    "of which *cat* and *slept* score alike.", "Intuition"
+)
+def two_words_alone_and_the_old_score():
+    weights = functional.softmax(np.array([3.0, 1.0]))
+    yield tuple(weights)
+    yield tuple(weights[::-1])
+
 @tie.wrong("All six words would share alike only if all six scored alike.", "Intuition")
 def six_equal_shares():
     return 1 / 6, 1 / 6
@@ -123,6 +132,28 @@ floats = Exercise(
 )
 def still_whole_numbers(scores):
     return functional.softmax(np.array(scores))
+
+LIST = "A list is not an array yet, whatever numbers stand in it: "
+
+@floats.wrong(LIST + "`functional.softmax` takes arrays and tensors only.", "The package is small")
+def list_given_to_the_softmax(scores):
+    return functional.softmax(scores)
+
+@floats.wrong(LIST + "as a whole it cannot be divided.", "The package is small")
+def list_divided(scores):
+    return functional.softmax(scores / 1.0)
+
+@floats.wrong(LIST + "multiplied, it would only be repeated.", "The package is small")
+def list_multiplied(scores):
+    return functional.softmax(scores * 1.0)
+
+@floats.wrong(LIST + "`float` makes one number from one number.", "The package is small")
+def list_made_one_number(scores):
+    return functional.softmax(float(scores))
+
+@floats.wrong(LIST + "the method `astype` belongs to arrays.", "The package is small")
+def method_of_an_array(scores):
+    return functional.softmax(scores.astype(float))
 
 @floats.wrong(
     "The weights are made whole numbers at the end, so nearly all become 0. It is the *scores* that have to be "

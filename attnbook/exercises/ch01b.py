@@ -132,6 +132,14 @@ def minimum_subtracted(scores):
     exps = np.exp(scores - scores.min(axis=-1, keepdims=True))
     return exps / exps.sum(axis=-1, keepdims=True)
 
+@repair.wrong(
+    "You subtract the *mean* of each row. Where one score lies far above the others it lies far above their mean too, "
+    "and its exponential overflows.", MAXIMUM
+)
+def mean_subtracted(scores):
+    exps = np.exp(scores - scores.mean(axis=-1, keepdims=True))
+    return exps / exps.sum(axis=-1, keepdims=True)
+
 @repair.wrong("A sign is turned round at the maximum: it is added, or the scores are subtracted from it.", MAXIMUM)
 def maximum_added(scores):
     exps = np.exp(scores + scores.max(axis=-1, keepdims=True))

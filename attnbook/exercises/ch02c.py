@@ -203,6 +203,37 @@ def first_component_only(k, v, candidates):
 def summed_before_squared(k, v, candidates):
     return chosen(k.sum(axis=-1, keepdims=True), v, candidates)
 
+def components_left(hide):
+    """A misconception for one way to hide each key from itself, where scores have an axis too many."""
+
+    def function(k, v, candidates):
+        scores = [-((k[:, None] - k[None, :]) ** 2) / (2 * h**2) for h in candidates]
+        errors = np.array([((softmax(hide(s, np.eye(len(k), dtype=bool))) @ v - v) ** 2).mean() for s in scores])
+        return candidates[np.argmin(errors)], errors
+
+    function.__name__ = f"components_left_and_{hide.__name__}"
+    build.wrong(
+        "Your scores have three axes: `(k[:, None] - k[None, :]) ** 2` makes as many squares for a pair of keys as a "
+        "key has components. A pair has one distance, and so one score.", VECTORS
+    )(function)
+
+@components_left
+def masked_by_the_package(scores, own):
+    return masked(scores, ~own)
+
+@components_left
+def chosen_with_where(scores, own):
+    return np.where(own, -np.inf, scores)
+
+@components_left
+def chosen_with_where_on_all_components(scores, own):
+    return np.where(own[:, :, None], -np.inf, scores)
+
+@components_left
+def diagonal_filled(scores, own):
+    np.fill_diagonal(scores, -np.inf)
+    return scores
+
 @build.wrong("The squares are summed over a reading's axis. They belong to the last one, the components.", VECTORS)
 def summed_over_the_readings(k, v, candidates):
     squared = ((k[:, None, :] - k[None, :, :]) ** 2).sum(axis=0)

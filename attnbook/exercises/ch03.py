@@ -17,8 +17,8 @@ TRAPS = "Three ways to get the wrong answer without an error"
 def scores_of(q, k):
     return q @ np.swapaxes(k, -1, -2) / math.sqrt(q.shape[-1])
 
-def queries_keys(rng, n_q, n_kv, d_k, batch=()):
-    return rng.standard_normal((*batch, n_q, d_k)), rng.standard_normal((*batch, n_kv, d_k))
+def queries_keys(rng, n_q, n_kv, d_k, batch=(), stretch=1.0):
+    return [stretch * rng.standard_normal((*batch, n, d_k)) for n in (n_q, n_kv)]
 
 scores = Exercise(
     "03.scores",
@@ -34,6 +34,7 @@ scores = Exercise(
         Probe("vectors of one component", queries_keys, n_q=2, n_kv=3, d_k=1),
         Probe("a batch", queries_keys, n_q=2, n_kv=3, d_k=5, batch=(4,)),
         Probe("two axes in front", queries_keys, n_q=3, n_kv=4, d_k=6, batch=(2, 5)),
+        Probe("large numbers", queries_keys, n_q=3, n_kv=4, d_k=5, stretch=100.0),
     ],
     laws=[
         Law("twice the query, twice the score", lambda f, q, k: close(f(2 * q, k), 2 * f(q, k))),
@@ -83,6 +84,34 @@ def root_of_n_queries(q, k):
 )
 def root_of_the_first_size(q, k):
     return q @ k.mT / math.sqrt(q.shape[0])
+
+@scores.wrong(
+    "`q.shape[1]` is the width only without a batch: with one in front it is the number of queries. Count from the "
+    "end.", "The wrong width under the root"
+)
+def width_of_q_counted_from_the_front(q, k):
+    return q @ k.mT / math.sqrt(q.shape[1])
+
+@scores.wrong(
+    "`k.shape[1]` is the width only without a batch: with one in front it is the number of keys. Count from the end.",
+    "The wrong width under the root"
+)
+def width_of_k_counted_from_the_front(q, k):
+    return q @ k.mT / math.sqrt(k.shape[1])
+
+@scores.wrong(
+    "`np.dot` pairs each sentence of a batch with *every* other one, and makes an axis for each. The product that "
+    "keeps to pairs is `@`.", "`.T` on a batch"
+)
+def dot_for_at(q, k):
+    return np.dot(q, np.swapaxes(k, -1, -2)) / math.sqrt(q.shape[-1])
+
+@scores.wrong(
+    "With a batch in front two things go wrong: `k.T` turns *all* the axes, and `np.dot` pairs each sentence with "
+    "every other one, where `@` keeps to pairs.", "`.T` on a batch"
+)
+def dot_and_all_axes_reversed(q, k):
+    return np.dot(q, k.T) / math.sqrt(q.shape[-1])
 
 @scores.wrong(
     "Rows and columns are exchanged: queries are the rows, in this book always. The first factor of the product "
@@ -219,9 +248,16 @@ def weights_transposed():
 def weights_square():
     return shapes() | {"weights": (5, 3, 3)}
 
+@shape_of.wrong(
+    "Your weights let the asked ask each other: the rows are the *queries*, three of them.", "Every query, every key"
+)
+def weights_square_of_the_asked():
+    return shapes() | {"weights": (5, 10, 10)}
+
 @shape_of.wrong("Your weights are as wide as the vectors. They have one column for each key.", ROWS)
-def weights_as_wide_as_keys():
-    return shapes() | {"weights": (5, 3, 64)}
+def weights_as_wide_as_vectors():
+    yield shapes() | {"weights": (5, 3, 64)}
+    yield shapes() | {"weights": (5, 3, 80)}
 
 @shape_of.wrong("The output is as wide as the *values*, not as the keys: it is a mixture of values.", MIX)
 def out_as_wide_as_keys():
@@ -263,7 +299,8 @@ def keys_transposed():
 
 @shape_of.wrong("The batch is missing: five pairs are stacked, so a 5 stands in front of every shape.", "Check it")
 def no_batch():
-    return {name: shape[1:] for name, shape in shapes().items()}
+    for name, shape in shapes().items():
+        yield shapes() | {name: shape[1:]}
 
 @shape_of.wrong(
     "The batch is stacked along the words. Along an axis *of its own* the five pairs stay apart; in one long row "

@@ -7,7 +7,7 @@ import torch
 
 from attnbook import functional
 from attnbook.exercises import Exercise, Law, Probe, close
-from attnbook.exercises.ch03 import MIX, ROWS, SCALE, TRAPS, queries_keys
+from attnbook.exercises.ch03 import SCALE, queries_keys
 
 
 # 3.4 Repair it ----------------------------------------------------------------------------------------------------
@@ -45,6 +45,7 @@ INPUTS = [
     Probe("all sizes alike", qkv, n_q=3, n_kv=3, d_k=3, d_v=3),
     Probe("as many queries as keys", qkv, n_q=4, n_kv=4, d_k=3, d_v=2),
     Probe("a batch", qkv, n_q=2, n_kv=3, d_k=5, d_v=4, batch=(6,)),
+    Probe("two axes in front", qkv, n_q=3, n_kv=2, d_k=4, d_v=5, batch=(2, 3)),
     Probe("large scores", qkv, n_q=3, n_kv=4, d_k=2, d_v=5, stretch=1e4),
     Probe("large scores, all below 0", all_below, n_q=3, n_kv=4, d_k=2),
     Probe("rows of scores far apart", far_apart, n_q=3, n_kv=2, d_k=4),
@@ -119,7 +120,6 @@ build = Exercise(
         Probe("scale 1", with_scale, n_q=2, n_kv=3, d_k=4, d_v=2, scale=1.0),
         Probe("scale 0", with_scale, n_q=2, n_kv=3, d_k=4, d_v=2, scale=0.0),
         Probe("scale 0.3", with_scale, n_q=3, n_kv=2, d_k=4, d_v=5, scale=0.3),
-        Probe("two axes in front", qkv, n_q=3, n_kv=2, d_k=4, d_v=5, batch=(2, 3)),
     ],
     laws=ATTENTION_LAWS,
     large=Probe("", qkv, n_q=128, n_kv=128, d_k=64, d_v=64),

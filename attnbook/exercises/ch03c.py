@@ -31,6 +31,45 @@ def root_of_n_queries(q, k, v, scale=None):
     return functional.attention(q, k, v, scale=q.shape[-2] ** -0.5 if scale is None else scale)
 
 @either_wrong(
+    "`q.shape[1]` is the width only without a batch: with one in front it is the number of queries. Count from the "
+    "end.", "The wrong width under the root"
+)
+def width_of_q_counted_from_the_front(q, k, v, scale=None):
+    return functional.attention(q, k, v, scale=q.shape[1] ** -0.5 if scale is None else scale)
+
+@either_wrong(
+    "`k.shape[1]` is the width only without a batch: with one in front it is the number of keys. Count from the end.",
+    "The wrong width under the root"
+)
+def width_of_k_counted_from_the_front(q, k, v, scale=None):
+    return functional.attention(q, k, v, scale=k.shape[1] ** -0.5 if scale is None else scale)
+
+DOT = "`np.dot` pairs each sentence of a batch with *every* other one{}. The product that keeps to pairs is `@`."
+
+def dotted(q, k, scale):
+    return np.dot(q, np.swapaxes(k, -1, -2)) * (q.shape[-1] ** -0.5 if scale is None else scale)
+
+@either_wrong(DOT.format(", in the scores and in the mixture"), "`.T` on a batch")
+def dot_for_at(q, k, v, scale=None):
+    return np.dot(functional.softmax(dotted(q, k, scale)), v)
+
+@either_wrong(DOT.format(", in the scores"), "`.T` on a batch")
+def dot_in_the_scores(q, k, v, scale=None):
+    return functional.softmax(dotted(q, k, scale)) @ v
+
+@either_wrong(DOT.format(", in the mixture"), "`.T` on a batch")
+def dot_in_the_mixture(q, k, v, scale=None):
+    return np.dot(functional.softmax(functional.scaled_scores(q, k, scale)), v)
+
+@either_wrong(
+    "With a batch in front two things go wrong: `k.T` turns *all* the axes, and `np.dot` pairs each sentence with "
+    "every other one, where `@` keeps to pairs.", "`.T` on a batch"
+)
+def dot_and_all_axes_reversed(q, k, v, scale=None):
+    scores = np.dot(q, k.T) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    return np.dot(functional.softmax(scores), v)
+
+@either_wrong(
     "You divide by the root of the *values'* width. The scores know nothing of values: it is the width of `q` and "
     "`k`.", "The wrong width under the root"
 )

@@ -30,8 +30,8 @@ def broken_repaired(x, offset=0, base=10_000.0):
               b * np.cos(angle) - a * np.sin(angle)]  # fmt: skip
     return np.concatenate(turned, axis=-1)
 
-def rows(rng, n, d_k, offset=0, base=10_000.0, batch=()):
-    return rng.standard_normal((*batch, n, d_k)), offset, base
+def rows(rng, n, d_k, offset=0, base=10_000.0, batch=(), stretch=1.0):
+    return stretch * rng.standard_normal((*batch, n, d_k)), offset, base
 
 def rows_alone(rng, n, d_k):
     return (rng.standard_normal((n, d_k)),)
@@ -55,6 +55,7 @@ repair = Exercise(
         Probe("as many positions as components", rows, n=4, d_k=4, offset=1),
         Probe("another base", rows, n=3, d_k=8, base=100.0),
         Probe("a batch of heads", rows, n=3, d_k=4, offset=5, batch=(2, 6)),
+        Probe("large numbers, from position 300 on", rows, n=3, d_k=6, offset=300, stretch=100.0),
     ],
     laws=[
         Law("the length of each row is kept",
@@ -149,6 +150,14 @@ def offset_taken_off(x, offset=0, base=10_000.0):
 def all_rows_at_the_offset(x, offset=0, base=10_000.0):
     n, d = x.shape[-2:]
     return turned(x, offset, base, angle=np.full((n, 1), offset) * frequency(d, base))
+
+@repair.wrong(
+    "You count from `offset` up to n, so that an offset takes places away: `np.arange(9, 4)` is empty. There are n "
+    "rows wherever the first one stands.", OFFSET
+)
+def counted_up_to_n(x, offset=0, base=10_000.0):
+    n, d = x.shape[-2:]
+    return turned(x, offset, base, angle=np.arange(offset, n)[:, None] * frequency(d, base))
 
 @repair.wrong("Positions are counted from 1 in yours. The first row stands at `offset`, and without one at 0.", OFFSET)
 def counted_from_1(x, offset=0, base=10_000.0):

@@ -46,6 +46,7 @@ build = Exercise(
         Probe("all sizes alike", sentence, n=4, d_model=4, d_k=4, d_v=4),
         Probe("more words than components", sentence, n=9, d_model=4, d_k=6, d_v=2),
         Probe("clear choices", sentence, n=4, d_model=6, d_k=8, d_v=5, stretch=4.0),
+        Probe("large scores", sentence, n=5, d_model=6, d_k=4, d_v=3, stretch=100.0),
     ],
     laws=[
         Law("no word's output depends on a later word", lambda f, x, *w: not masks.leaks(
@@ -260,6 +261,14 @@ def root_of_d_model(x, w_q, w_k, w_v):
 def root_of_n_keys(x, w_q, w_k, w_v):
     counts = np.sqrt(np.arange(1, len(x) + 1))[:, None]
     return in_one_pass(x, w_q, w_k, w_v, turn_q=lambda q: positions.rope(q) / counts, scale=1.0)
+
+@build.wrong(
+    "The exponentials overflow where scores are large. Take each row's maximum off first, as the softmax of chapter 1 "
+    "does.", "1 · Numbers too large for the machine"
+)
+def no_maximum(x, w_q, w_k, w_v):
+    exps = np.exp(functional.scaled_scores(positions.rope(x @ w_q), positions.rope(x @ w_k))) * masks.causal(len(x))
+    return exps / exps.sum(axis=-1, keepdims=True) @ (x @ w_v)
 
 @build.wrong("Sinusoidal vectors are added to the words. Here queries and keys are *turned*, and x stays.", ROPE)
 def sinusoids_added(x, w_q, w_k, w_v):

@@ -16,8 +16,8 @@ def my_split(x, n_heads):
     batch, n, d_model = x.shape
     return x.reshape(batch, n, n_heads, d_model // n_heads).swapaxes(1, 2)
 
-def tokens(rng, batch, n, n_heads, d_k):
-    return torch.from_numpy(rng.standard_normal((batch, n, n_heads * d_k))), n_heads
+def tokens(rng, batch, n, n_heads, d_k, stretch=1.0):
+    return torch.from_numpy(stretch * rng.standard_normal((batch, n, n_heads * d_k))), n_heads
 
 split = Exercise(
     "05.split",
@@ -33,6 +33,7 @@ split = Exercise(
         Probe("heads of width 1", tokens, batch=2, n=3, n_heads=4, d_k=1),
         Probe("as many heads as tokens", tokens, batch=2, n=3, n_heads=3, d_k=4),
         Probe("all sizes alike", tokens, batch=3, n=3, n_heads=3, d_k=3),
+        Probe("large numbers", tokens, batch=2, n=3, n_heads=2, d_k=4, stretch=1000.0),
     ],
     laws=[
         Law("swapped back and put side by side again, the shares are x",
@@ -287,6 +288,17 @@ def out_for_each_head():
 def all_matrices_square():
     return shapes() | {"parameters": 4 * 96 * 96}
 
+@shape_of.wrong(
+    "You made only one of W_K and W_V narrower. Keys and values come in pairs, so both have two heads only.", FEWER
+)
+def one_of_two_narrower():
+    return shapes() | {"parameters": 3 * 96 * 96 + 96 * 24}
+
+@shape_of.wrong("W_K and W_V are missing in your count. They are narrower than the others, but they are there.",
+                PARAMETERS)  # fmt: skip
+def without_w_k_and_w_v():
+    return shapes() | {"parameters": 2 * 96 * 96}
+
 @shape_of.wrong("You count as if the keys had one head: two of them need 2 · 12 columns, in W_K and in W_V.", FEWER)
 def one_head_of_keys():
     return shapes() | {"parameters": 2 * 96 * 96 + 2 * 96 * 12}
@@ -312,7 +324,8 @@ def a_square_matrix_for_each_head():
 
 @shape_of.wrong("The batch is missing: four sentences are stacked, so a 4 stands in front of every shape.", "Build it")
 def no_batch():
-    return {name: shape if name == "parameters" else shape[1:] for name, shape in shapes().items()}
+    for name, shape in list(shapes().items())[:5]:
+        yield shapes() | {name: shape[1:]}
 
 @shape_of.right
 def as_lists():

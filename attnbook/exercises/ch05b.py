@@ -59,6 +59,19 @@ def diagonal_as_a_neighbour():
     yield ("next", "first", "same", "previous")
     yield ("previous", "first", "next", "same")
 
+def taken_for_same(head):
+    def answer():
+        return tuple("same" if i == head else rule for i, rule in enumerate(rules_of_heads(), 1))
+
+    answer.__name__ = f"head_{head}_taken_for_same"
+    picture.wrong(
+        f"Head {head} is not bright all along the diagonal, where each row meets its own word. “Same” is, and at words "
+        "that come twice.", "Play"
+    )(answer)
+
+for head in (2, 3, 4):
+    taken_for_same(head)
+
 @picture.wrong("Spell the rules as the docstring does, in small letters.", "Play")
 def capital_letters():
     yield tuple(rule.capitalize() for rule in rules_of_heads())
@@ -184,8 +197,8 @@ def contributions(heads, w_o):
     n_heads, d_k = heads.shape[1], heads.shape[-1]
     return heads @ w_o.reshape(n_heads, d_k, w_o.shape[-1])
 
-def heads_and_w_o(rng, batch, n_heads, n, d_k, d_model):
-    heads = torch.from_numpy(rng.standard_normal((batch, n_heads, n, d_k)))
+def heads_and_w_o(rng, batch, n_heads, n, d_k, d_model, stretch=1.0):
+    heads = torch.from_numpy(stretch * rng.standard_normal((batch, n_heads, n, d_k)))
     return heads, torch.from_numpy(rng.standard_normal((n_heads * d_k, d_model)))
 
 added = Exercise(
@@ -206,6 +219,7 @@ added = Exercise(
         Probe("heads as wide as they are many", heads_and_w_o, batch=2, n_heads=3, n=4, d_k=3, d_model=9),
         Probe("as many sentences as heads", heads_and_w_o, batch=3, n_heads=3, n=4, d_k=2, d_model=6),
         Probe("all sizes alike", heads_and_w_o, batch=2, n_heads=2, n=2, d_k=2, d_model=4),
+        Probe("large numbers", heads_and_w_o, batch=2, n_heads=2, n=3, d_k=4, d_model=8, stretch=1000.0),
     ],
     laws=[
         Law("added up, the heads give the output",

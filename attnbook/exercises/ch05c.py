@@ -224,16 +224,23 @@ def numbers_repeated(*args):
 
     return slipped(*args, share=share)[0]
 
-@build.wrong(
-    "Each key head is repeated `n_kv_heads` times. It should stand there once for each query head that shares it: "
-    "`n_heads // n_kv_heads` times.", FEWER
-)
-def repeated_by_their_own_number(*args):
-    return slipped(*args, share=lambda t, group: t.repeat_interleave(t.shape[1], dim=1))[0]
+def repeated(name, says, times, when=lambda n_heads, n_kv_heads: True):
+    """A misconception about how often each key head is repeated; `when`: if it is repeated at all."""
 
-@build.wrong("Each key head is repeated `n_heads` times. It is shared by `n_heads // n_kv_heads` query heads.", FEWER)
-def repeated_for_all_heads(*args):
-    return slipped(*args, share=lambda t, group: t.repeat_interleave(t.shape[1] * group, dim=1))[0]
+    def function(x, w_q, w_k, w_v, w_o, n_heads, n_kv_heads=None, mask=None):
+        n = times(n_heads, n_kv_heads or n_heads) if when(n_heads, n_kv_heads) else 1
+        share = lambda t, group: t.repeat_interleave(n, dim=1)
+        return slipped(x, w_q, w_k, w_v, w_o, n_heads, n_kv_heads, mask, share=share)[0]
+
+    function.__name__ = name
+    build.wrong(says, FEWER)(function)
+
+for how, when in (("", lambda n, n_kv: True), ("_where_given", lambda n, n_kv: n_kv is not None),
+                  ("_where_shared", lambda n, n_kv: n_kv not in (None, n))):  # fmt: skip
+    repeated(f"repeated_by_their_own_number{how}", "Each key head is repeated `n_kv_heads` times. It should stand "
+             "there once for each query head that shares it: count those.", lambda n, n_kv: n_kv, when)  # fmt: skip
+    repeated(f"repeated_for_all_heads{how}", "Each key head is repeated `n_heads` times. It is shared by a *group* of "
+             "them only: how many are there to each key head?", lambda n, n_kv: n, when)  # fmt: skip
 
 @build.wrong(
     "The key heads are not repeated: two of them do not line up with four query heads. (One does, with any number.)",

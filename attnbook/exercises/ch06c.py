@@ -61,6 +61,7 @@ repair = Exercise(
         Probe("a mask with holes", masked, n_q=3, n_kv=4, d_k=2, d_v=5, kind="scattered"),
         Probe("everything allowed", masked, n_q=3, n_kv=4, d_k=2, d_v=5, kind="all"),
         Probe("a batch, one mask for all", masked, n_q=3, n_kv=4, d_k=5, d_v=2, batch=(2,)),
+        Probe("two axes in front, one mask for all", masked, n_q=2, n_kv=4, d_k=3, d_v=5, batch=(3, 2)),
         Probe("a forbidden score much the largest", strong_future, n=4, d_k=2),
         Probe("scores far below 0", low_scores, n=4, d_k=3),
         Probe("filler in front: empty rows", masked, n_q=4, n_kv=4, d_k=3, d_v=2, kind="empty"),

@@ -164,9 +164,10 @@ def cross(x, memory, w_q, w_k, w_v):
     q, k, v = x @ w_q, memory @ w_k, memory @ w_v
     return functional.attention(q, k, v)
 
-def two_sequences(rng, n_q, n_kv, d_model, d_kv, d_k, d_v, batch=()):
+def two_sequences(rng, n_q, n_kv, d_model, d_kv, d_k, d_v, batch=(), stretch=1.0):
     sizes = (*batch, n_q, d_model), (*batch, n_kv, d_kv), (d_model, d_k), (d_kv, d_k), (d_kv, d_v)
-    return [0.7 * rng.standard_normal(size) for size in sizes]
+    x, memory, *projections = [0.7 * rng.standard_normal(size) for size in sizes]
+    return stretch * x, stretch * memory, *projections
 
 one_line = Exercise(
     "07.cross",
@@ -181,6 +182,8 @@ one_line = Exercise(
         Probe("both equally long", two_sequences, n_q=4, n_kv=4, d_model=5, d_kv=5, d_k=3, d_v=2),
         Probe("all sizes alike", two_sequences, n_q=3, n_kv=3, d_model=3, d_kv=3, d_k=3, d_v=3),
         Probe("a batch", two_sequences, n_q=2, n_kv=3, d_model=4, d_kv=5, d_k=6, d_v=7, batch=(4,)),
+        Probe("two axes in front", two_sequences, n_q=3, n_kv=2, d_model=4, d_kv=6, d_k=5, d_v=7, batch=(2, 4)),
+        Probe("large scores", two_sequences, n_q=4, n_kv=5, d_model=5, d_kv=6, d_k=3, d_v=4, stretch=100.0),
     ],
     laws=[
         Law("the order of the source words does not matter",
@@ -247,6 +250,12 @@ projected("no_projections", "The vectors are compared as they are. Only their pr
 projected("values_not_projected", "The memory is handed over as it is: `w_v` is not used, and the output is as wide as "
           "the memory.", ONE_LINE,
           lambda x, z, w_q, w_k, w_v: (x @ w_q, z @ w_k, z))  # fmt: skip
+projected("memory_compared", "The memory itself is compared with the queries: `w_k` is not used. Where the widths "
+          "differ that fails, and where they do not, nothing complains.", ONE_LINE,
+          lambda x, z, w_q, w_k, w_v: (x @ w_q, z, z @ w_v))  # fmt: skip
+projected("memory_for_both", "The memory itself is key and value in your code: `w_k` and `w_v` are not used. What a "
+          "word offers and what it hands over are two projections of it.", ONE_LINE,
+          lambda x, z, w_q, w_k, w_v: (x @ w_q, z, z))  # fmt: skip
 projected("projections_on_the_left", "Each projection stands on the right of its sequence: rows are tokens, and "
           "`x @ w` sends each row through `w`.", ONE_LINE,
           lambda x, z, w_q, w_k, w_v: (w_q @ x, w_k @ z, w_v @ z))  # fmt: skip
@@ -301,6 +310,14 @@ def names_mixed_up():
                 "there. Each goes through a projection first.")  # fmt: skip
 
 names_mixed_up()
+
+@one_line.wrong(
+    "The exponentials overflow where scores are large. `functional.attention` takes each row's maximum off first.",
+    "1 · Numbers too large for the machine"
+)
+def no_maximum(x, memory, w_q, w_k, w_v):
+    exps = np.exp(functional.scaled_scores(x @ w_q, memory @ w_k))
+    return exps / exps.sum(axis=-1, keepdims=True) @ (memory @ w_v)
 
 @one_line.wrong("You return the weights as well. `cross` returns the output alone.", ONE_LINE)
 def weights_too(x, memory, w_q, w_k, w_v):

@@ -23,8 +23,8 @@ def broken_repaired(x, memory, lengths, w_q, w_k, w_v):
     real = np.arange(memory.shape[1]) < np.asarray(lengths)[:, None]
     return functional.attention(q, k, v, real[:, :, None])
 
-def padded(rng, batch, n_q, n_kv, d, d_k, d_v, shortest=1):
-    x, memory, *projections = two_sequences(rng, n_q, n_kv, d, d, d_k, d_v, (batch,))
+def padded(rng, batch, n_q, n_kv, d, d_k, d_v, shortest=1, stretch=1.0):
+    x, memory, *projections = two_sequences(rng, n_q, n_kv, d, d, d_k, d_v, (batch,), stretch)
     lengths = rng.integers(shortest, n_kv + 1, size=batch)
     lengths[0], lengths[-1] = n_kv, (n_kv + 1) // 2 if shortest else 0
     return x, memory, lengths, *projections
@@ -50,6 +50,7 @@ repair = Exercise(
         Probe("one source, without filler", padded, batch=1, n_q=3, n_kv=1, d=4, d_k=2, d_v=3),
         Probe("one target token", padded, batch=3, n_q=1, n_kv=4, d=4, d_k=2, d_v=3),
         Probe("a source of length 0", padded, batch=2, n_q=3, n_kv=4, d=5, d_k=2, d_v=3, shortest=0),
+        Probe("large scores", padded, batch=3, n_q=4, n_kv=5, d=6, d_k=3, d_v=2, stretch=100.0),
     ],
     laws=[
         Law("more filler behind the memory changes nothing", more_filler),
@@ -69,11 +70,16 @@ def on_keys(memory, lengths):
 def on_queries(memory, lengths):
     return np.swapaxes(masks.padding(lengths, memory.shape[1]), -1, -2)
 
-def left(name, says, reread, of, mask=on_keys):
-    """A misconception about where q, k and v come from, or which mask stands before them."""
+def everywhere(memory, lengths):
+    return np.ones((1, 1), dtype=bool)
+
+def left(name, says, reread, of, mask=on_keys, and_targets=False):
+    """A misconception about where q, k and v come from, or which mask stands before them, and which on the targets."""
 
     def function(x, memory, lengths, w_q, w_k, w_v):
-        return functional.attention(*of(x, memory, w_q, w_k, w_v), mask(memory, lengths))
+        allowed = mask(memory, lengths)
+        allowed = allowed & (np.arange(x.shape[1])[:, None] < lengths[:, None, None]) if and_targets else allowed
+        return functional.attention(*of(x, memory, w_q, w_k, w_v), allowed)
 
     function.__name__ = name
     repair.wrong(says, reread)(function)
@@ -118,7 +124,7 @@ left("values_through_w_q", "The values go through `w_q` now, the projection of w
 left("values_through_w_k", "The values go through `w_k` now: the keys are handed over.", ONE_LINE,
      lambda x, z, w_q, w_k, w_v: (x @ w_q, z @ w_k, z @ w_k))  # fmt: skip
 left("no_mask", "The mask is gone, and the filler is read: it needed another axis, not to be left out.", MASK, sound,
-     lambda z, lengths: np.ones((1, 1), dtype=bool))  # fmt: skip
+     everywhere)  # fmt: skip
 left("mask_turned_round", "The mask is the wrong way round: the filler is read and the words are not. True says *may "
      "be read*.", MASK, sound, lambda z, lengths: ~on_keys(z, lengths))  # fmt: skip
 left("one_filler_read", "One filler is read: the places of 4 words are 0 to 3, all that are *less* than 4.", MASK,
@@ -126,6 +132,13 @@ left("one_filler_read", "One filler is read: the places of 4 words are 0 to 3, a
 left("no_axis_for_the_queries", "The mask has lost its axis: (batch, n_kv) is taken for (n_q, n_kv), and if the "
      "numbers happen to fit, each *target* gets the mask of a source.", QUERY_AXIS, sound,
      lambda z, lengths: on_keys(z, lengths)[:, 0])  # fmt: skip
+left("targets_hidden_too", "The filler is hidden, and some *targets* with it. The lengths are those of the sources: "
+     "every target is a real one here.", QUERY_AXIS, sound, on_keys, True)  # fmt: skip
+left("targets_hidden_instead", "The memory is read now. But the mask hides *targets*, by the lengths of the sources, "
+     "and the filler is read.", QUERY_AXIS, sound, everywhere, True)  # fmt: skip
+left("no_mask_and_source_not_read", "The mask is gone, so that nothing is hidden. And no key and no value comes from "
+     "the memory yet: the source is not read.", WRONG_SIDE,
+     lambda x, z, w_q, w_k, w_v: (x @ w_q, x @ w_k, x @ w_v), everywhere)  # fmt: skip
 left("both_axes_masked", "You hide on both axes. The queries are the target's: no filler is among them.", QUERY_AXIS,
      sound, lambda z, lengths: on_keys(z, lengths) & on_queries(z, lengths))  # fmt: skip
 left("causal_too", "A causal mask has come along. The source is there from the beginning.", CAUSAL, sound,
@@ -164,6 +177,24 @@ def hidden_after_the_softmax(x, memory, lengths, w_q, w_k, w_v):
     return functional.softmax(scores_of(x, memory, w_q, w_k)) * on_keys(memory, lengths) @ memory @ w_v
 
 @repair.wrong(
+    "You hide the filler after the softmax and divide by what is left. Where the filler's score is much the largest, "
+    "the words' shares are rounded to 0 before, and nothing is left to divide by.", "6 · The mask after the softmax"
+)
+def renormalised_afterwards(x, memory, lengths, w_q, w_k, w_v):
+    left = functional.softmax(scores_of(x, memory, w_q, w_k)) * on_keys(memory, lengths)
+    total = left.sum(axis=-1, keepdims=True)
+    return np.divide(left, total, out=np.zeros_like(left), where=total > 0) @ memory @ w_v
+
+@repair.wrong(
+    "The exponentials overflow where scores are large. Take each row's maximum off first, as `functional.attention` "
+    "does.", "1 · Numbers too large for the machine"
+)
+def no_maximum(x, memory, lengths, w_q, w_k, w_v):
+    exps = np.exp(scores_of(x, memory, w_q, w_k)) * on_keys(memory, lengths)
+    total = exps.sum(axis=-1, keepdims=True)
+    return np.divide(exps, total, out=np.zeros_like(exps), where=total > 0) @ memory @ w_v
+
+@repair.wrong(
     "A source of length 0 is shared out equally in your code: all its scores are the same −1e9. Nothing to read gives "
     "zeros in this book.", "6 · A row with nothing"
 )
@@ -200,6 +231,7 @@ def in_float32(x, memory, lengths, w_q, w_k, w_v):
 @repair.right
 def by_hand(x, memory, lengths, w_q, w_k, w_v):
     scores = np.einsum("bid,bjd->bij", x @ w_q, memory @ w_k) / w_k.shape[-1] ** 0.5
+    scores = np.where(on_keys(memory, lengths), scores, -1e30)
     exps = np.exp(scores - scores.max(axis=-1, keepdims=True)) * on_keys(memory, lengths)
     total = exps.sum(axis=-1, keepdims=True)
     return np.divide(exps, total, out=np.zeros_like(exps), where=total > 0) @ (memory @ w_v)

@@ -56,6 +56,20 @@ def the_largest_alone(weights, right):
 def by_its_columns(weights, right):
     return (weights * right).sum(axis=-2)[right.any(axis=-2)].mean()
 
+def counted_from_the_front(name, what, mass, counts):
+    """A misconception with `axis=1` in the sum, in the choice of rows or in both."""
+
+    def function(weights, right):
+        return (weights * right).sum(axis=mass)[right.any(axis=counts)].mean()
+
+    function.__name__ = name
+    score.wrong(f"Axis 1 runs along a row only while nothing stands in front of the table: in a batch {what} the "
+                "columns. Count axes from the end.", MIXED_UP)(function)  # fmt: skip
+
+counted_from_the_front("axes_counted_from_the_front", "your sum and your choice of rows both go down", 1, 1)
+counted_from_the_front("sum_counted_from_the_front", "your sum goes down", 1, -1)
+counted_from_the_front("choice_counted_from_the_front", "your choice of rows goes down", -1, 1)
+
 @score.wrong(
     "The masses are those of rows, but the choice of what counts was made by columns: both go along the last axis.",
     MIXED_UP

@@ -95,6 +95,25 @@ def library_of(args: tuple) -> str:
     return "torch" if any(hasattr(x, "detach") for x in args) else "numpy"
 
 
+def text_for_numbers(got, want) -> str:
+    """A sentence about the parts of a prediction that are text where numbers are wanted, else nothing."""
+    parts = {key: part for key, part in fields(want).items() if _holds_text(fields(got).get(key, 0))}
+    parts = {key: part for key, part in parts.items() if not _holds_text(part)}
+    names = [str(key + 1) if isinstance(want, tuple) else repr(key) for key in parts]
+    if not names:
+        return ""
+    who = f"Part {names[0]} is" if len(names) == 1 else f"Parts {', '.join(names[:-1])} and {names[-1]} are"
+    who = "It is" if names == ["''"] else who
+    boolean = all(is_array(part) and part.dtype == bool for part in parts.values())
+    return f"{who} text. Write {'True or False' if boolean else 'numbers'} there, without quotation marks."
+
+
+def _holds_text(value) -> bool:
+    if isinstance(value, (tuple, dict)):
+        return any(map(_holds_text, fields(value).values()))
+    return isinstance(value, (str, bytes)) or getattr(getattr(value, "dtype", None), "kind", "") in ("S", "U")
+
+
 def shape_in_words(shape: tuple, sizes: dict) -> str:
     """(2, 3) as "(2, 3) = (n_q, n_kv)" where the sizes tell which is which."""
     names = [[name for name, size in sizes.items() if size == n and not isinstance(size, bool)] for n in shape]

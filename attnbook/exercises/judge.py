@@ -121,8 +121,9 @@ def _find_fault(exercise, function, answer, trials, bad, seconds, brief) -> None
     if answer.kind in ("late", "raised", "changed", "type", "shape", "dtype", "device"):
         return
     if exercise.is_prediction:
-        answer.kind = "misconception" if found else "wrong"
-        answer.say(_which_fields(trials[0]))
+        text = compare.text_for_numbers(trials[0].got, trials[0].want)
+        answer.kind = "misconception" if found else "type" if text else "wrong"
+        answer.say(text, _which_fields(trials[0]))
     elif _another_time(exercise, function, answer, bad[0], seconds):
         answer.kind = "wrong"
     elif found or answer.kind == "nan" or not _law_broken(exercise, function, answer, seconds, brief):

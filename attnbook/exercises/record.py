@@ -8,10 +8,12 @@ Exercises that this version of the book does not know stay in the file. A file t
 import contextlib
 import json
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
+
+import platformdirs
+from filelock import FileLock
 
 VERSION = 1
 NEW = {"tries": 0, "passed": False, "hints": 0, "last": "", "misconception": None}
@@ -19,16 +21,7 @@ NEW = {"tries": 0, "passed": False, "hints": 0, "last": "", "misconception": Non
 
 def folder() -> Path:
     """Where the file is: $ATTNBOOK_HOME, or where this system keeps a user's data."""
-    if os.environ.get("ATTNBOOK_HOME"):
-        return Path(os.environ["ATTNBOOK_HOME"])
-    home = Path(os.path.expanduser("~"))  # for a user without a home, "~" in this folder
-    if sys.platform == "win32":
-        base = os.environ.get("APPDATA") or home / "AppData/Roaming"
-    elif sys.platform == "darwin":
-        base = home / "Library/Application Support"
-    else:
-        base = os.environ.get("XDG_DATA_HOME") or home / ".local/share"
-    return Path(base) / "attnbook"
+    return Path(os.environ.get("ATTNBOOK_HOME") or platformdirs.user_data_dir("attnbook", appauthor=False))
 
 
 def read() -> tuple[dict[str, dict], str]:
@@ -59,35 +52,15 @@ def _entry(entry: dict) -> dict:
     return NEW | entry
 
 
-@contextlib.contextmanager
-def _alone(patience: float = 2.0):
-    """One at a time: two notebooks may be checked at once. A lock left behind by a crash holds nobody up for long."""
-    lock, end = folder() / "progress.lock", time.monotonic() + patience
-    while True:
-        try:
-            os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
-            break
-        except FileExistsError:
-            if time.monotonic() > end:
-                break  # it has been left behind: take it over
-            time.sleep(0.02)
-        except OSError:  # nothing can be written there
-            break
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(lock)
-
-
 def update(name: str, **changes) -> str:
     """Change what is known of one exercise; a change may be a function of the old value. Returns a note, or nothing.
 
     The new file replaces the old one in one step: whoever reads sees one or the other.
     """
-    with contextlib.suppress(OSError):
-        folder().mkdir(parents=True, exist_ok=True)
-    with _alone():
+    with contextlib.ExitStack() as alone:
+        with contextlib.suppress(OSError):  # where nothing can be written, or another holds on: _update says it or wins
+            folder().mkdir(parents=True, exist_ok=True)
+            alone.enter_context(FileLock(folder() / "progress.lock", timeout=2))
         return _update(name, changes)
 
 

@@ -1,11 +1,12 @@
 """What a function made of a probe, and which misconceptions that shows."""
 
+import re
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 
 import numpy as np
 
-from attnbook.exercises import compare
+from attnbook.exercises import compare, reading
 from attnbook.exercises.compare import fields, is_array, same
 from attnbook.exercises.sandbox import Outcome, call
 from attnbook.exercises.table import Exercise, Probe, Wrong
@@ -31,6 +32,19 @@ class Trial:
     @property
     def failed(self) -> bool:
         return self.outcome.late or self.outcome.error is not None
+
+    def complains(self, sizes: bool) -> tuple:
+        """The type of the error and what its message says: words without quoted names, and the numbers if asked for."""
+        words, numbers = self._complaint
+        return words, numbers if sizes else ()
+
+    @cached_property
+    def _complaint(self) -> tuple:
+        error = self.outcome.error
+        if error is None:
+            return (), ()
+        message = re.sub(r"'[^']*'|\"[^\"]*\"|`[^`]*`|\btorch\.", " ", reading.in_words(error)[:500])
+        return (type(error), *re.findall(r"[^\W\d]{3,}", message)), tuple(re.findall(r"\d+", message))
 
     @cached_property
     def right(self) -> bool:
@@ -83,6 +97,9 @@ def recognise(exercise: Exercise, trials: list[Trial]) -> list[Wrong]:
     for wrong in pairs:
         if all(_alike(mine, its) for mine, its in pairs[wrong]):
             return [wrong]
+    for wrong in pairs:
+        if all(_alike(mine, its, sizes=False) for mine, its in pairs[wrong]):
+            return [wrong]
     # Written in another way it may fail differently where it fails. It must be right on the same probes, and on one
     # at least give the very numbers of the misconception.
     loose = [w for w in pairs if all(mine.right == its.right for mine, its in pairs[w])]
@@ -91,7 +108,7 @@ def recognise(exercise: Exercise, trials: list[Trial]) -> list[Wrong]:
     if best and shared[best]:
         return [best]
     # Two mistakes at once: each shows as it is where the other does no harm.
-    whole = [w for w in pairs if all(_alike(mine, its) for mine, its in pairs[w] if not its.right)]
+    whole = [w for w in pairs if all(_alike(mine, its, sizes=False) for mine, its in pairs[w] if not its.right)]
     harm = {w: {i for i, (_, its) in enumerate(pairs[w]) if not its.right} for w in whole}
     all_harm = {i for i, mine in enumerate(trials) if not mine.right}
     both = [(one, other) for i, other in enumerate(whole) for one in whole[:i] if harm[one] | harm[other] == all_harm]
@@ -103,9 +120,12 @@ def wrong_trials(exercise: Exercise, wrong: Wrong) -> list[Trial]:
     return [try_on(exercise, function, probe) for function in wrong.functions for probe in exercise.probes]
 
 
-def _alike(mine: Trial, its: Trial) -> bool:
+def _alike(mine: Trial, its: Trial, sizes: bool = True) -> bool:
+    """The same result; or the same kind of error with the same message, whatever names and, unless `sizes`, numbers."""
     if mine.failed or its.failed:
-        return mine.outcome.late == its.outcome.late and type(mine.outcome.error) is type(its.outcome.error)
+        if mine.outcome.late or its.outcome.late:
+            return mine.outcome.late and its.outcome.late
+        return mine.complains(sizes) == its.complains(sizes)
     return mine.outcome.changed == its.outcome.changed and same(mine.got, its.got, mine.tolerance)
 
 

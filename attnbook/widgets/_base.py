@@ -28,14 +28,26 @@ def bundle(module: str) -> str:
 class Explorer(anywidget.AnyWidget):
     """A widget whose front end is the module named by the class attribute `module`.
 
-    A subclass says in `_summary` what its repr shows: nbval compares it, so nothing that changes from run to run.
+    A subclass says in `_summary` what its repr shows: nbval compares it, so nothing that changes from run to run; and
+    in `inputs` the traits that `set` takes, where some have to change together.
     """
+
+    inputs = ()
 
     def __init_subclass__(cls, **kwargs):
         if "module" in vars(cls):
             cls._esm = bundle(cls.module)
             cls._css = (HERE / "kit.css").read_text(encoding="utf-8")
         super().__init_subclass__(**kwargs)
+
+    def set(self, **traits):
+        """Set several traits in one step; they are checked together, and either all change or none does."""
+        for name in traits:
+            if name not in self.inputs:
+                raise TypeError(f"set takes {', '.join(self.inputs)}, got {name!r}")
+        with self.hold_trait_notifications():
+            for name, value in traits.items():
+                setattr(self, name, value)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._summary()})"

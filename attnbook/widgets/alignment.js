@@ -4,7 +4,7 @@
 // draws. What is chosen on the target's side travels; what is pointed at, and a chosen source, are the page's own.
 
 import {
-  announce, argmax, bind, button, cellGrid, choice, clamp, commit, explorerRoot, format, h, heatmap, isolated,
+  announce, argmax, button, cellGrid, choice, clamp, commit, explorerRoot, format, h, heatmap, isolated, live,
   onFrame, onLook, patch, slider, softmax, toggle,
 } from "./kit.js";
 
@@ -608,15 +608,9 @@ function render({ model, el }) {
   }
 
   const schedule = onFrame(draw);
-  const unbind = bind(model, INPUTS, schedule);
-  el.append(root);
+  const leave = live(model, INPUTS, { el, root, schedule, state });
   draw();
-  root.explorer = { state, flush: schedule.flush };
-  return () => {
-    unbind();
-    schedule.cancel();
-    root.remove();
-  };
+  return leave;
 }
 
 export default { render };

@@ -168,6 +168,7 @@ class AlignmentExplorer(Explorer):
     """
 
     module = "alignment"
+    inputs = INPUTS
 
     weights = _Weights("(n_target, n_source) or (n_heads, n_target, n_source)")
     source = Labels(help="names of the sources", most=MOST_SOURCES)
@@ -198,15 +199,6 @@ class AlignmentExplorer(Explorer):
             head=head, threshold=threshold, sharpness=sharpness, **kwargs,
         )  # fmt: skip
         self._compute()
-
-    def set(self, **traits):
-        """Set several traits in one step; they are checked together, and either all change or none does."""
-        for name in traits:
-            if name not in INPUTS:
-                raise TypeError(f"set takes {', '.join(INPUTS)}, got {name!r}")
-        with self.hold_trait_notifications():
-            for name, value in traits.items():
-                setattr(self, name, value)
 
     @validate("weights", "source", "target", "image", "grid", "expected", "selected", "head")
     def _fits(self, proposal):

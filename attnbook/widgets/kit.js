@@ -147,6 +147,21 @@ export function onFrame(redraw) {
   return schedule;
 }
 
+/**
+ * Put an explorer on the page, and `schedule` a redraw whenever one of these traits changes. Tests read its `state`.
+ * Returns the function that takes everything away again.
+ */
+export function live(model, names, { el, root, schedule, state }) {
+  const unbind = bind(model, names, schedule);
+  root.explorer = { state, flush: schedule.flush };
+  el.append(root);
+  return () => {
+    unbind();
+    schedule.cancel();
+    root.remove();
+  };
+}
+
 // DOM ------------------------------------------------------------------------------------------------------------
 
 /** h("p", {class: "ab-note", onclick: f}, "text", node): strings are text nodes; null and false are left out. */
@@ -605,7 +620,7 @@ export function heatmap({
     const figure = Math.min(11, Math.floor(ch * 0.5));
     const numbers = ch >= 17 && cw >= figure * 2.8 ? `${figure}px ${style.fontFamily}` : null;
     frame = { ratio, colours, font, left, top, cw, ch, upright, rowEvery, colEvery, rowTexts, colTexts, numbers,
-      table: colourTable(palette(paletteName, isDark(canvas))), hatch: hatching(colours, ratio) };
+      table: colourTable(palette(paletteName, isDark(canvas))), hatch: hatching(context, colours.faint, colours.paper) };
     const [wide, high] = [left + m * cw + 1, top + n * ch + 1];
     [canvas.width, canvas.height] = [Math.ceil(wide * ratio), Math.ceil(high * ratio)];
     canvas.style.width = `${wide}px`;
@@ -613,25 +628,6 @@ export function heatmap({
     patch(grid, { style: `left:${left}px;top:${top}px;width:${m * cw}px;height:${n * ch}px` });
     [tile.width, tile.height] = [m, n];
     frame.pixels = new ImageData(m, n);
-  }
-
-  function hatching({ faint, paper }, ratio) {
-    const side = Math.round(6 * ratio);
-    const stamp = h("canvas", { width: side, height: side });
-    const pen = stamp.getContext("2d");
-    pen.fillStyle = paper;
-    pen.fillRect(0, 0, side, side);
-    pen.strokeStyle = faint;
-    pen.lineWidth = ratio;
-    pen.beginPath();
-    for (const shift of [-side, 0, side]) {
-      pen.moveTo(shift, side);
-      pen.lineTo(shift + side, 0);
-    }
-    pen.stroke();
-    const pattern = context.createPattern(stamp, "repeat");
-    pattern.setTransform(new DOMMatrix().scale(1 / ratio));
-    return pattern;
   }
 
   /** Which values the two ends of the colours stand for. */
@@ -749,6 +745,27 @@ export function heatmap({
   }
 
   return { element, update, get current() { return current; } };
+}
+
+/** Slanting lines of `ink` on `paper`, a pattern to fill with; `side` is how far apart they are, in CSS pixels. */
+export function hatching(pen, ink, paper, side = 6) {
+  const ratio = window.devicePixelRatio || 1;
+  const size = Math.round(side * ratio);
+  const stamp = h("canvas", { width: size, height: size });
+  const brush = stamp.getContext("2d");
+  brush.fillStyle = paper;
+  brush.fillRect(0, 0, size, size);
+  brush.strokeStyle = ink;
+  brush.lineWidth = ratio;
+  brush.beginPath();
+  for (const shift of [-size, 0, size]) {
+    brush.moveTo(shift, size);
+    brush.lineTo(shift + size, 0);
+  }
+  brush.stroke();
+  const pattern = pen.createPattern(stamp, "repeat");
+  pattern.setTransform(new DOMMatrix().scale(1 / ratio));
+  return pattern;
 }
 
 /**

@@ -1,7 +1,7 @@
 // Soft lookup: points on a line, each with a key (where it lies) and a value (what it holds). A query attends to
 // them by distance, and its answer is the weighted sum of the values: Nadaraya–Watson kernel regression.
 import {
-  announce, argmax, bind, clamp, commit, dot, entropy, exact, explorerRoot, format, h, onFrame, onLook, patch,
+  announce, argmax, clamp, commit, dot, entropy, exact, explorerRoot, format, h, live, onFrame, onLook, patch,
   roundStep, slider, softmax, svg, uniqueId,
 } from "./kit.js";
 
@@ -67,9 +67,7 @@ function render({ model, el }) {
     table);
 
   const schedule = onFrame(draw);
-  const unbind = bind(model, ["keys_", "values", "query", "bandwidth"], schedule);
-  root.explorer = { state, flush: schedule.flush };
-  el.append(root);
+  const leave = live(model, ["keys_", "values", "query", "bandwidth"], { el, root, schedule, state });
   onLook(scene, () => draw((view = null)));
   plot.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
@@ -272,11 +270,7 @@ function render({ model, el }) {
     event.preventDefault();
   }
 
-  return () => {
-    schedule.cancel();
-    unbind();
-    root.remove();
-  };
+  return leave;
 }
 
 /** Divided before it is squared, as in lookup.py: neither a square of the distance nor of the bandwidth overflows. */

@@ -4,8 +4,8 @@
 // page's own: it is found again in any mask that a preset, or a causal one with a preset, would give.
 
 import {
-  announce, bind, button, cellGrid, choice, clamp, commit, ellipsis, explorerRoot, format, h, isolated, mixed,
-  onFrame, onLook, patch, slider, toggle,
+  announce, button, cellGrid, choice, clamp, commit, ellipsis, explorerRoot, format, h, hatching, isolated, live,
+  mixed, onFrame, onLook, patch, slider, toggle,
 } from "./kit.js";
 
 const LONGEST = 32;
@@ -203,26 +203,6 @@ function resize(canvas, width, height) {
   return pen;
 }
 
-function hatching(pen, { edge, paper }) {
-  const ratio = window.devicePixelRatio || 1;
-  const side = Math.round(5 * ratio);
-  const stamp = h("canvas", { width: side, height: side });
-  const ink = stamp.getContext("2d");
-  ink.fillStyle = paper;
-  ink.fillRect(0, 0, side, side);
-  ink.strokeStyle = edge;
-  ink.lineWidth = ratio;
-  ink.beginPath();
-  for (const shift of [-side, 0, side]) {
-    ink.moveTo(shift, side);
-    ink.lineTo(shift + side, 0);
-  }
-  ink.stroke();
-  const pattern = pen.createPattern(stamp, "repeat");
-  pattern.setTransform(new DOMMatrix().scale(1 / ratio));
-  return pattern;
-}
-
 /** Lines between the cells, every so many, and around all of them. */
 function rule(pen, mask, { left, top, cell, every }) {
   const [nQ, nKv] = [mask.length, mask[0].length];
@@ -330,7 +310,7 @@ function board(act) {
       colTexts: texts(cols, upright ? top - 6 : cell), key: `${rows}|${cols}|${nQ}|${nKv}`,
     };
     frame.pen = resize(canvas, left + nKv * cell + right, top + nQ * cell + 2);
-    frame.hatch = hatching(frame.pen, look);
+    frame.hatch = hatching(frame.pen, look.edge, look.paper, 5);
     grid.update({ rows: nQ, cols: nKv, left, top, width: nKv * cell, height: nQ * cell });
   }
 
@@ -793,15 +773,9 @@ function render({ model, el }) {
   }
 
   const schedule = onFrame(draw);
-  const unbind = bind(model, INPUTS, schedule);
-  el.append(root);
+  const leave = live(model, INPUTS, { el, root, schedule, state });
   draw();
-  root.explorer = { state, flush: schedule.flush };
-  return () => {
-    unbind();
-    schedule.cancel();
-    root.remove();
-  };
+  return leave;
 }
 
 /** Softmax over nothing, in words. */

@@ -4,8 +4,8 @@
 // written into elements that already exist. A head's card stays when the head goes, for when it comes back.
 
 import {
-  announce, argmax, attention, bind, button, choice, clamp, colourTable, commit, dot, explorerRoot, format, h,
-  heatmap, isDark, isolated, madeUpVector, onFrame, onLook, palette, patch, slider, tokenRow, uniqueId,
+  announce, argmax, attention, button, choice, clamp, colourTable, commit, dot, explorerRoot, format, h, heatmap,
+  isDark, isolated, live, madeUpVector, onFrame, onLook, palette, patch, slider, tokenRow, uniqueId,
 } from "./kit.js";
 
 const LONGEST = 16;
@@ -679,15 +679,9 @@ function render({ model, el }) {
   }
 
   const schedule = onFrame(draw);
-  const unbind = bind(model, INPUTS, schedule);
-  el.append(root);
+  const leave = live(model, INPUTS, { el, root, schedule, state });
   draw();
-  root.explorer = { state, flush: schedule.flush };
-  return () => {
-    unbind();
-    schedule.cancel();
-    root.remove();
-  };
+  return leave;
 }
 
 export default { render };

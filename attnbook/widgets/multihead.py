@@ -12,7 +12,7 @@ from traitlets import TraitError, observe, validate
 from attnbook import functional
 
 from ._base import Array, Count, Explorer, Labels, Result, _Input, _short
-from .qkv import _BREAKS, MASKS, _carried_mask, default_vectors, named_mask
+from .qkv import _BREAKS, MASKS, _carried_mask, default_vectors, spread_mask
 
 LONGEST, MOST_HEADS, WIDEST, D_MODEL, MADE_UP_D_K = 16, 12, 128, 16, 8
 GIVEN = ("x", "w_q", "w_k", "w_v", "w_o")
@@ -261,14 +261,7 @@ class MultiHeadExplorer(Explorer):
 
     @validate("mask")
     def _spread(self, proposal):
-        n = len(self.tokens)
-        mask = named_mask(proposal.value, n) if isinstance(proposal.value, str) else proposal.value
-        try:
-            spread = np.array(np.broadcast_to(mask, (n, n)))
-        except ValueError:
-            raise TraitError(f"mask must have shape (n, n) = ({n}, {n}) or broadcast to it, got {mask.shape}") from None
-        spread.setflags(write=False)
-        return spread
+        return spread_mask(proposal.value, len(self.tokens))
 
     @observe(*INPUTS)
     def _follow(self, _change=None):

@@ -4,7 +4,7 @@
 // differ. The state is the model's (attnbook/widgets/position.py); everything shown is computed here.
 
 import {
-  announce, bars, bind, choice, clamp, commit, dot, exact, explorerRoot, format, h, heatmap, madeUpVector, onFrame,
+  announce, bars, choice, clamp, commit, dot, exact, explorerRoot, format, h, heatmap, live, madeUpVector, onFrame,
   onLook, patch, roundStep, slider, svg,
 } from "./kit.js";
 
@@ -528,15 +528,9 @@ function render({ model, el }) {
   }
 
   const schedule = onFrame(draw);
-  const unbind = bind(model, INPUTS, schedule);
-  root.explorer = { state, flush: schedule.flush };
-  el.append(root);
+  const leave = live(model, INPUTS, { el, root, schedule, state });
   draw();
-  return () => {
-    unbind();
-    schedule.cancel();
-    root.remove();
-  };
+  return leave;
 }
 
 export default { render };

@@ -4,7 +4,7 @@
 // into elements that already exist. The DOM is built anew only when the number of tokens changes.
 
 import {
-  announce, argmax, attention, bind, button, choice, clamp, commit, explorerRoot, format, h, heatmap, isolated,
+  announce, argmax, attention, button, choice, clamp, commit, explorerRoot, format, h, heatmap, isolated, live,
   madeUpVector, onFrame, patch, slider, svg, toggle, tokenRow, uniqueId, vectors2d,
 } from "./kit.js";
 
@@ -687,15 +687,9 @@ function render({ model, el }) {
   }
 
   const schedule = onFrame(draw);
-  const unbind = bind(model, INPUTS, schedule);
-  el.append(root);
+  const leave = live(model, INPUTS, { el, root, schedule, state });
   draw();
-  root.explorer = { state, flush: schedule.flush };
-  return () => {
-    unbind();
-    schedule.cancel();
-    root.remove();
-  };
+  return leave;
 }
 
 export default { render };

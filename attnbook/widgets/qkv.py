@@ -52,6 +52,17 @@ def named_mask(kind: str, n: int, length: int | None = None) -> np.ndarray:
     return np.ones((n, n), dtype=bool)
 
 
+def spread_mask(mask: str | np.ndarray, n: int) -> np.ndarray:
+    """A mask by name, or one that broadcasts, as a read-only (n, n) array. Raises TraitError."""
+    mask = named_mask(mask, n) if isinstance(mask, str) else mask
+    try:
+        spread = np.array(np.broadcast_to(mask, (n, n)))
+    except ValueError:
+        raise TraitError(f"mask must have shape (n, n) = ({n}, {n}) or broadcast to it, got {mask.shape}") from None
+    spread.setflags(write=False)
+    return spread
+
+
 def mask_kind(mask: np.ndarray) -> str:
     """Which name a mask answers to: one of "none", "causal", "padding", or "custom"."""
     if mask.all():
@@ -132,6 +143,7 @@ class QKVExplorer(Explorer):
     """
 
     module = "qkv"
+    inputs = INPUTS
 
     tokens = _Tokens("the words: rows are their queries, columns their keys")
     q = _Rows("queries (n, d_k): what each token looks for")
@@ -172,15 +184,6 @@ class QKVExplorer(Explorer):
         """The width of a query or key."""
         return self.q.shape[1]
 
-    def set(self, **traits):
-        """Set several traits in one step; they are checked together, and either all change or none does."""
-        for name in traits:
-            if name not in INPUTS:
-                raise TypeError(f"set takes {', '.join(INPUTS)}, got {name!r}")
-        with self.hold_trait_notifications():
-            for name, value in traits.items():
-                setattr(self, name, value)
-
     def _summary(self) -> str:
         return f"{len(self.tokens)} tokens, d_k={self.d_k}"
 
@@ -213,14 +216,7 @@ class QKVExplorer(Explorer):
 
     @validate("mask")
     def _spread(self, proposal):
-        n = len(self.tokens)
-        mask = named_mask(proposal.value, n) if isinstance(proposal.value, str) else proposal.value
-        try:
-            spread = np.array(np.broadcast_to(mask, (n, n)))
-        except ValueError:
-            raise TraitError(f"mask must have shape (n, n) = ({n}, {n}) or broadcast to it, got {mask.shape}") from None
-        spread.setflags(write=False)
-        return spread
+        return spread_mask(proposal.value, len(self.tokens))
 
     @observe(*INPUTS)
     def _follow(self, change):

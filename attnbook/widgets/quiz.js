@@ -1,7 +1,7 @@
 // The quiz: questions that answer back. A wrong answer gets its own sentence, and the right one stays out of sight
 // until it is found, or asked for after a try.
 import {
-  announce, bind, button, commit, exact, explorerRoot, h, onFrame, parseNumber, patch, uniqueId,
+  announce, button, commit, exact, explorerRoot, h, live, onFrame, parseNumber, patch, uniqueId,
 } from "./kit.js";
 
 const NOTHING = { draft: null, answer: null, tried: [], shown: false };
@@ -21,9 +21,7 @@ function render({ model, el }) {
   const root = explorerRoot("quiz", "Quiz", h("div", { class: "quiz-head" }, title, tally), list, again);
 
   const schedule = onFrame(draw);
-  const unbind = bind(model, ["title", "questions", "record"], schedule);
-  root.explorer = { state, flush: schedule.flush };
-  el.append(root);
+  const leave = live(model, ["title", "questions", "record"], { el, root, schedule, state });
   draw();
 
   function read() {
@@ -65,11 +63,7 @@ function render({ model, el }) {
     announce(root, "All answers are cleared.");
   }
 
-  return () => {
-    schedule.cancel();
-    unbind();
-    root.remove();
-  };
+  return leave;
 }
 
 /** true or false once there is an answer (false too when it was shown), null before. */

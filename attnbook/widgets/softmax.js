@@ -1,6 +1,6 @@
 // Softmax: a slider for each logit and one for the temperature; the probabilities they give, and their entropy.
 import {
-  announce, argmax, bars, bind, button, commit, entropy, explorerRoot, format, h, isolated, onFrame, patch, slider,
+  announce, argmax, bars, button, commit, entropy, explorerRoot, format, h, isolated, live, onFrame, patch, slider,
   softmax,
 } from "./kit.js";
 
@@ -46,9 +46,7 @@ function render({ model, el }) {
         h("div", null, h("div", { class: "ab-entropy" }, h("span", null, "Entropy ", spread, " nats"), most), meter))));
 
   const schedule = onFrame(draw);
-  const unbind = bind(model, ["logits", "labels", "temperature"], schedule);
-  root.explorer = { state, flush: schedule.flush };
-  el.append(root);
+  const leave = live(model, ["logits", "labels", "temperature"], { el, root, schedule, state });
   draw();
 
   function read() {
@@ -147,11 +145,7 @@ function render({ model, el }) {
     announce(root, text);
   }
 
-  return () => {
-    schedule.cancel();
-    unbind();
-    root.remove();
-  };
+  return leave;
 }
 
 /** The multiple of 100 around which the logits lie: after "shift all" the sliders stand where they stood. */

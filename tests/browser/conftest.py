@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import stage
 from house import ROOT, NoBrowser, chromium, serving, watch
 from playwright.sync_api import Page
 
@@ -54,3 +55,16 @@ def open_page(browser, site):
     for page in opened:
         page.context.close()
     assert [problem for page in opened for problem in page.problems] == []
+
+
+@pytest.fixture(scope="module")
+def theatre(browser):
+    """Stages explorers, each on a page of its own."""
+    with stage.theatre(browser) as theatre:
+        yield theatre
+
+
+@pytest.fixture
+def show(theatre):
+    """`show(widget, width=360)` is a stage with this explorer on it."""
+    return theatre.show

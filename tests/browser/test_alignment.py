@@ -19,17 +19,6 @@ PATCHES = RNG.dirichlet(np.full(12, 0.3), size=4)
 IMAGE = RNG.random((6, 8, 3))
 
 
-@pytest.fixture(scope="module")
-def theatre(browser):
-    with stages.theatre(browser) as theatre:
-        yield theatre
-
-
-@pytest.fixture
-def show(theatre):
-    return theatre.show
-
-
 def texts(**given):
     return AlignmentExplorer(HEADS, **{"source": SOURCE, "target": TARGET, "expected": GOLD, "selected": 5, **given})
 

@@ -25,12 +25,6 @@ HTML = "<img src=x onerror=window.hacked=1>"
 KEYS = ["ArrowRight", "ArrowUp", "PageUp", "End", "ArrowLeft", "PageDown", "Home", "ArrowRight"]
 
 
-@pytest.fixture(scope="module")
-def theatre(browser):
-    with stage.theatre(browser) as theatre:
-        yield theatre
-
-
 def softmax_explorer():
     return SoftmaxExplorer([2.0, 1.0, 0.1], labels=["cat", "dog", "bird"])
 

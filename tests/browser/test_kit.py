@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import stage
 
 from attnbook import functional
 
@@ -19,12 +18,6 @@ EACH = """(text) => {
       softmax: Array.from(kit.softmax(scores[0], { temperature })), entropy: weights.map(kit.entropy) };
   }));
 }"""
-
-
-@pytest.fixture(scope="module")
-def theatre(browser):
-    with stage.theatre(browser) as theatre:
-        yield theatre
 
 
 @pytest.fixture

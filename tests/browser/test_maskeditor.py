@@ -15,17 +15,6 @@ from attnbook.widgets.maskeditor import PRESETS
 HTML = "<img src=x onerror=window.hacked=1>"
 
 
-@pytest.fixture(scope="module")
-def theatre(browser):
-    with stages.theatre(browser) as theatre:
-        yield theatre
-
-
-@pytest.fixture
-def show(theatre):
-    return theatre.show
-
-
 def check(stage) -> np.ndarray:
     """What the page says is what Python computes from the same mask; returns the mask."""
     stage.pull()
@@ -304,7 +293,7 @@ def test_it_shows_what_python_sets(show):
 
 def test_names_are_text(show):
     with show(MaskExplorer(tokens=[HTML, "</script>", "b", "<b>c"], mask=np.zeros((3, 4), bool))) as stage:
-        assert f"0 ‘</script>’, 1 ‘b’ and 2 ‘<b>c’ may attend" in stage.page.locator("[data-read=empty]").inner_text()
+        assert "0 ‘</script>’, 1 ‘b’ and 2 ‘<b>c’ may attend" in stage.page.locator("[data-read=empty]").inner_text()
         stage.page.mouse.move(*centre(stage, 0, 0))
         assert HTML in stage.page.locator(".maskeditor-said").inner_text()
         assert stage.page.evaluate("[document.images.length, window.hacked]") == [0, None]

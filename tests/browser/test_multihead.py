@@ -17,17 +17,6 @@ INPUTS = ("tokens", "n_heads", "d_k", "mask", "on", "x", "w_q", "w_k", "w_v", "w
 KEYS = ("ArrowRight", "PageUp", "ArrowLeft", "Home", "End", "PageDown", "ArrowUp")
 
 
-@pytest.fixture(scope="module")
-def theatre(browser):
-    with stages.theatre(browser) as theatre:
-        yield theatre
-
-
-@pytest.fixture
-def show(theatre):
-    return theatre.show
-
-
 def given(tokens="a b c d", n_heads=3, d_k=5, d_model=12, **options):
     """An explorer of a layer's arrays."""
     rng = np.random.default_rng(0)

@@ -21,17 +21,6 @@ SLIDERS = {
 }
 
 
-@pytest.fixture(scope="module")
-def theatre(browser):
-    with stages.theatre(browser) as theatre:
-        yield theatre
-
-
-@pytest.fixture
-def show(theatre):
-    return theatre.show
-
-
 def numbers(text: str) -> list[float]:
     return [float(found.replace("−", "-")) for found in re.findall(r"−?\d+\.\d+", text)]
 

@@ -17,17 +17,6 @@ HTML = "<img src=x onerror=window.hacked=1>"
 LONG = [f"word{i % 40}" for i in range(64)]
 
 
-@pytest.fixture(scope="module")
-def theatre(browser):
-    with stages.theatre(browser) as theatre:
-        yield theatre
-
-
-@pytest.fixture
-def show(theatre):
-    return theatre.show
-
-
 def check(stage):
     """Its state is what the package computes, and the arithmetic on the page is its state's."""
     state = stage.state()

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import stage as stages
 from quizzes import answer_by_keyboard, choose, plain
 
 from attnbook.widgets.quiz import Choice, Number, Order, Quiz
@@ -12,12 +11,6 @@ from attnbook.widgets.quiz import Choice, Number, Order, Quiz
 AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
 HTML = "<img src=x onerror=window.hacked=1>"
 STEPS = ["scores", "scale", "mask", "softmax", "weighted sum"]
-
-
-@pytest.fixture(scope="module")
-def theatre(browser):
-    with stages.theatre(browser) as theatre:
-        yield theatre
 
 
 def axis():
