@@ -9,6 +9,8 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 # Where to take torch from, if not from the default index, e.g. TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
+# How many unit tests run side by side. The browser draws in software and keeps two cores busy by itself.
+WORKERS ?= 2
 SETUP  := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
@@ -51,7 +53,8 @@ serve: $(VENV)/.site
 
 test: $(VENV)/.test
 	tools/ensure-chromium
-	$(BIN)/python -m pytest tests --ignore=tests/browser
+	$(BIN)/python -m pytest tests --ignore=tests/browser -n $(WORKERS) -m 'not alone'
+	$(BIN)/python -m pytest tests --ignore=tests/browser -m alone
 	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg notebooks
 	$(BIN)/attnbook site
 	$(BIN)/python -m pytest tests/browser

@@ -12,6 +12,7 @@ import exercise_report  # noqa: E402
 from attnbook.exercises import everything  # noqa: E402
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("one_thread")
 def test_every_wrong_answer_is_caught_and_most_are_named(capsys):
     results, notes = exercise_report.report(everything())

@@ -44,6 +44,14 @@ def test_opens_with_all_its_explorers_and_is_light(open_page, name):
 def test_nothing_serious_in_the_way_of_accessibility(open_page, name, theme):
     page = open_page(name, theme=theme)
     assert page.evaluate("document.documentElement.dataset.theme") == theme
+    # Half of a page's elements are tokens of code, and axe asks each for its contrast: one of a kind is enough.
+    page.evaluate("""() => {
+      const seen = new Set();
+      for (const token of document.querySelectorAll(".highlight pre span:not(:has(*))")) {
+        if (seen.has(token.className)) token.replaceWith(token.textContent);
+        seen.add(token.className);
+      }
+    }""")
     page.add_script_tag(path=AXE)
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
     serious = [
