@@ -8,8 +8,8 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _SUBMODULES = (
-    "book", "cli", "exercises", "functional", "layers", "masks", "plots", "positions", "quizzes", "tasks", "train",
-    "widgets",
+    "bench", "book", "cli", "costs", "efficient", "exercises", "functional", "layers", "masks", "plots", "positions",
+    "quizzes", "tasks", "train", "widgets",
 )
 _FUNCTIONS = {
     "attention": "functional",

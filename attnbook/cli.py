@@ -1,4 +1,4 @@
-"""The `attnbook` command: lab, site, serve, check, progress, doctor."""
+"""The `attnbook` command: lab, site, serve, check, progress, bench, doctor."""
 
 import argparse
 import os
@@ -19,7 +19,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code: 2 for a mistake in book.yml or in the arguments, 1 for a failure."""
     parser = argparse.ArgumentParser(prog="attnbook", description="The interactive textbook on attention.")
-    names = "lab | site | serve | check | progress | doctor"
+    names = "lab | site | serve | check | progress | bench | doctor"
     commands = parser.add_subparsers(dest="command", required=True, metavar=names)
     commands.add_parser("lab", help="open the book in JupyterLab; further arguments go to JupyterLab")
     commands.add_parser("site", help="build the static site into _site/")
@@ -31,6 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     checking.add_argument("--format", choices=["table", "json", "csv"], default="table")
     checking.add_argument("-o", "--output", type=Path, help="write to this file")
     commands.add_parser("progress", help="say which exercises are done")
+    benching = commands.add_parser("bench", help="measure what the chapters on efficient attention claim")
+    benching.add_argument("parts", nargs="*", metavar="part", help="what to measure; all of it if not given")
+    benching.add_argument("-o", "--output", type=Path, help="default: benchmarks/results/efficient.json")
     commands.add_parser("doctor", help="say what this machine has and what the book misses")
     args, rest = parser.parse_known_args(argv)
     for stream in (sys.stdout, sys.stderr):  # a console or a pipe that does not know ✓
@@ -52,6 +55,8 @@ def main(argv: list[str] | None = None) -> int:
                 from attnbook.exercises import progress
 
                 print(progress())
+            case "bench":
+                bench(args.parts, args.output)
             case "doctor":
                 return 1 if _doctor() else 0
     except book.BookError as error:
@@ -166,6 +171,36 @@ def _notebook(name: str) -> Path:
         if found:
             return found[0]
     raise book.BookError(f"there is no notebook {name!r}: neither a file nor the number of a chapter")
+
+
+def bench(parts: list[str], output: Path | None = None) -> None:
+    """Measure these parts, print a table of each, and keep every point in `output` as soon as it is measured."""
+    from tqdm import tqdm
+
+    from attnbook.bench import read_results
+    from attnbook.efficient import measurements
+
+    if unknown := [part for part in parts if part not in measurements.PARTS]:
+        raise book.BookError(f"there is no part {unknown[0]!r} to measure; there is {', '.join(measurements.PARTS)}")
+    if output is None:
+        output = book.find_root() / "benchmarks/results/efficient.json"
+    if not output.absolute().parent.is_dir() or output.is_dir():
+        raise book.BookError(f"{output} cannot be written: it must be a file in a folder that exists")
+    try:
+        read_results(output)
+    except ValueError as error:
+        raise book.BookError(error) from None
+
+    def bar(points, name):
+        return tqdm(points, desc=name, unit="point", leave=False, disable=None)  # on a terminal
+
+    try:
+        for part, figures in measurements.measure(parts or list(measurements.PARTS), output, bar):
+            print(f"{part}\n{measurements.table(figures)}", flush=True)
+    except KeyboardInterrupt:
+        print(f"\nattnbook: stopped; {output} has what was measured, the same command goes on", file=sys.stderr)
+        raise
+    print(f"attnbook: written to {output}")
 
 
 def doctor() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from attnbook.tasks import dates, scenes
+from attnbook.tasks import dates, recall, scenes
 
 # Written down once: what draws differently from these trains every model of the book differently.
 FIRST_DATE = "on the twentieth of june in 2008"
@@ -199,3 +199,42 @@ def test_held_out_scenes_never_train():
 def test_wrong_scenes_are_named(call, named):
     with pytest.raises(ValueError, match=named):
         call()
+
+
+# Recall ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_asked_was_said():
+    n_keys, n_values = 20, 7
+    tokens, targets = recall.batch(seeded(1), 50, n_pairs=6, n_keys=n_keys, n_values=n_values, n_queries=3, gap=4)
+    assert tokens.shape == targets.shape == (50, 2 * 6 + 4 + 3) and tokens.dtype == torch.int64
+    keys, values, gap, asked = tokens[:, :12:2], tokens[:, 1:12:2], tokens[:, 12:16], tokens[:, 16:]
+    assert (keys < n_keys).all() and (values >= n_keys).all() and (values < n_keys + n_values).all()
+    assert (gap == recall.vocabulary(n_keys, n_values) - 1).all()
+    assert (targets[:, :16] == recall.NOT_ASKED).all()
+    for row in range(50):
+        said = dict(zip(keys[row].tolist(), values[row].tolist()))
+        assert len(said) == 6, "keys of a sequence differ"
+        assert [said[key] for key in asked[row].tolist()] == targets[row, 16:].tolist()
+        assert len(set(asked[row].tolist())) == 3
+
+
+def test_recall_is_the_same_for_a_seed_and_its_accuracy_counts_what_is_asked():
+    first, again, other = (recall.batch(seeded(seed), 8, 4) for seed in (3, 3, 4))
+    assert all(map(torch.equal, first, again)) and not torch.equal(first.tokens, other.tokens)
+    logits = torch.nn.functional.one_hot(first.targets.clamp(min=0), recall.vocabulary()).float()
+    assert recall.accuracy(logits, first.targets) == 1
+    logits[:4] = 0
+    assert recall.accuracy(logits, first.targets) == 0.5
+
+
+@pytest.mark.parametrize("options, named", [
+    ({"n_pairs": 65}, "n_pairs must be at most n_keys = 64.*got 65"),
+    ({"n_pairs": 4, "n_queries": 5}, "n_queries must be at most n_pairs = 4.*got 5"),
+    ({"n_pairs": 0}, "n_pairs must be an integer of at least 1, got 0"),
+    ({"n_pairs": 2, "gap": -1}, "gap must be an integer of at least 0, got -1"),
+    ({"n_pairs": 2, "batch_size": 0}, "batch_size must be"),
+])
+def test_wrong_recall_is_named(options, named):
+    with pytest.raises(ValueError, match=named):
+        recall.batch(seeded(0), **{"batch_size": 2} | options)

@@ -1,0 +1,255 @@
+"""The book's measurements of efficient attention: `attnbook bench` runs them, `benchmarks/results/` keeps them.
+
+A part is a set of points, {name: function that measures it}, and a summary of them, the figures that the chapters
+claim. Candidates whose ratio is claimed are timed in turns at one point, so a ratio always comes from one run.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from attnbook import bench
+
+D_K, N_HEADS = 64, 8
+LARGEST = 8192
+SIZES = (1024, 1448, 2048, 2896, 4096, 5792, LARGEST)  # steps of √2: enough points for an interval
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number of which is claimed: `low` ≤ value ≤ `high`, with None for no bound; `note` says how sure it is."""
+
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the claim is true; None where nothing is claimed."""
+        if self.low is None and self.high is None:
+            return None
+        return (self.low is None or self.value >= self.low) and (self.high is None or self.value <= self.high)
+
+    @property
+    def claim(self) -> str:
+        low, high = ("" if bound is None else f"{bound:g}" for bound in (self.low, self.high))
+        return f"{low} to {high}" if low and high else f"≥ {low}" if low else f"≤ {high}" if high else ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """`points()` says what to measure, {name: function}; `summary(found)` what follows, as Figures."""
+
+    points: Callable[[], dict[str, Callable[[], dict]]]
+    summary: Callable[[dict[str, dict]], list[Figure]]
+
+
+def measure(names: list[str], path: str | Path | None, progress: Callable | None = None) -> Iterator[tuple]:
+    """Measure the parts of these names and yield (name, list of Figures) as each is done.
+
+    With a path, points and figures are kept there (see `bench.collect`). `progress(points, name)` wraps the points
+    that are left, as tqdm(points, desc=name) does. Raises ValueError for an unknown name, before anything is measured.
+    """
+    for name in names:
+        if name not in PARTS:
+            raise ValueError(f"part must be one of {', '.join(PARTS)}, got {name!r}")
+    for name in names:
+        wrap = (lambda points: points) if progress is None else partial(progress, name=name)
+        figures = PARTS[name].summary(bench.collect(PARTS[name].points(), path, name, wrap))
+        if path is not None:
+            results = bench.read_results(path)
+            results[name]["figures"] = {figure.name: figure.value for figure in figures}
+            results[name]["notes"] = {figure.name: figure.note for figure in figures if figure.note}
+            bench.write_results(path, results)
+        yield name, figures
+
+
+def table(figures: list[Figure]) -> str:
+    """A line for each figure: its name, its value, what is claimed of it, whether that holds, and the note."""
+    width = max((len(figure.name) for figure in figures), default=0)
+    marks = {None: "", True: "holds", False: "DOES NOT HOLD"}
+    parts = (f"  {f.name:<{width}} {f.value:9.4g}  {f.claim:>12}  {marks[f.holds]:13}  {f.note}" for f in figures)
+    return "\n".join(map(str.rstrip, parts))
+
+
+# What is compared, on random numbers of one shape ---------------------------------------------------------------------
+
+
+def _compared(functions: dict[str, Callable[[], object]], kind: str, repeats: int = 5, seconds: float = 20) -> dict:
+    """Median, quartiles and memory of each, timed in turns: bytes beyond the inputs, and beyond inputs and output."""
+    timings = bench.time_all(functions, repeats=repeats, seconds=seconds)
+    figures = {}
+    for name, function in functions.items():
+        timing = timings[name]
+        figures[f"{name}, s"] = timing.median
+        figures[f"{name}, s, quartiles"] = [timing.q25, timing.q75]
+        figures[f"{name}, repeats"] = timing.repeats
+        figures[f"{name}, bytes"] = bench.extra_memory(function, kind)
+        figures[f"{name}, bytes beyond the output"] = figures[f"{name}, bytes"] - function().nbytes
+    return figures
+
+
+def _random(n: int, n_heads: int = N_HEADS):
+    import torch
+
+    generator = torch.Generator().manual_seed(n)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return tuple(torch.randn(1, n_heads, n, D_K, generator=generator).to(device) for _ in range(3))
+
+
+def _machine() -> dict:
+    import torch
+
+    machine = bench.roofline("cuda" if torch.cuda.is_available() else "cpu")
+    return {"name": machine.name, "FLOP/s": machine.flops, "bytes/s": machine.bandwidth, "source": machine.source}
+
+
+def _numpy(n: int) -> dict:
+    from attnbook.efficient.tiled import tiled_attention
+
+    q, k, v = np.random.default_rng(n).standard_normal((3, n, D_K), dtype=np.float32)
+    functions = {"naive": lambda: plain_numpy(q, k, v), "tiled": lambda: tiled_attention(q, k, v)}
+    return _compared(functions, "numpy")
+
+
+def plain_numpy(q, k, v):
+    """Attention as one writes it down, scores and then weights; two tables, and no third that could be helped."""
+    scores = (q / math.sqrt(q.shape[-1])) @ k.T
+    scores -= scores.max(axis=-1, keepdims=True)
+    weights = np.exp(scores)
+    weights /= weights.sum(axis=-1, keepdims=True)
+    return weights @ v
+
+
+def _dense(n: int) -> dict:
+    import torch
+
+    from attnbook.efficient.tiled import tiled_attention
+
+    q, k, v = _random(n)
+    functions = {
+        "SDPA": lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v),
+        "tiled": lambda: tiled_attention(q, k, v),
+    }
+    if 2 * N_HEADS * n**2 * 4 < _memory() / 2:  # its two tables must not push the machine into swapping
+        functions["naive"] = lambda: torch.softmax(q @ k.mT / math.sqrt(D_K), dim=-1) @ v
+    return _compared(functions, "torch")
+
+
+def _causal(n: int) -> dict:
+    import torch
+
+    from attnbook.efficient.linear import linear_attention
+    from attnbook.efficient.sparse import window_attention
+
+    q, k, v = _random(n)
+    functions = {
+        "causal SDPA": lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True),
+        "window 256": lambda: window_attention(q, k, v, 256),
+        "chunked linear": lambda: linear_attention(q, k, v, causal=True, form="chunked"),
+    }
+    return _compared(functions, "torch", repeats=9)
+
+
+def _sparse(kept: float, block: int = 128) -> dict:
+    from attnbook.efficient.sparse import block_sparse_attention
+    from attnbook.efficient.tiled import tiled_attention
+
+    q, k, v = _random(LARGEST)
+    n_blocks = LARGEST // block
+    order = np.argsort(np.random.default_rng(0).random((n_blocks, n_blocks)), axis=-1)
+    layout = order < round(kept * n_blocks)  # as many kept blocks in each row, at random places
+    functions = {
+        "dense tiled": lambda: tiled_attention(q, k, v),
+        "block-sparse": lambda: block_sparse_attention(q, k, v, layout, block),
+    }
+    return _compared(functions, "torch") | {"kept": float(layout.mean())}
+
+
+def _memory() -> float:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 8 * 2**30
+
+
+# What follows from it -------------------------------------------------------------------------------------------------
+
+
+def _points(measure_one: Callable[[int], dict], sizes=SIZES) -> dict[str, Callable[[], dict]]:
+    return {f"n = {n}": partial(measure_one, n) for n in sizes}
+
+
+def _exponent(found: dict[str, dict], name: str, low: float | None = None, high: float | None = None) -> Figure:
+    """The exponent of one program's "s" or "bytes …" over all the points that have it."""
+    pairs = [(int(point.removeprefix("n = ")), figures[name]) for point, figures in found.items() if name in figures]
+    fit = bench.fit_exponent(*zip(*pairs))
+    what = "time" if name.endswith(", s") else "extra memory"
+    return Figure(f"{name.split(',')[0]}: exponent of {what}", fit.exponent, low, high, note=str(fit))
+
+
+def _ratio(figures: dict, over: str, under: str, what: str = "s") -> float:
+    return figures[f"{over}, {what}"] / figures[f"{under}, {what}"]
+
+
+def _of_machine(found: dict[str, dict]) -> list[Figure]:
+    (machine,) = found.values()
+    return [Figure("peak, GFLOP/s", machine["FLOP/s"] / 1e9), Figure("bandwidth, GB/s", machine["bytes/s"] / 1e9)]
+
+
+def _of_numpy(found: dict[str, dict]) -> list[Figure]:
+    last = found[f"n = {LARGEST}"]
+    return [
+        Figure("NumPy, one head, n = 8192: memory of naive ÷ tiled", _ratio(last, "naive", "tiled", "bytes"), low=100),
+        Figure("NumPy, one head, n = 8192: time of tiled ÷ naive", _ratio(last, "tiled", "naive"), high=1),
+    ]
+
+
+def _of_dense(found: dict[str, dict]) -> list[Figure]:
+    last = found[f"n = {LARGEST}"]
+    names = [name for name in ("naive", "SDPA", "tiled") if sum(f"{name}, s" in f for f in found.values()) >= 3]
+    figures = [Figure("n = 8192: time of tiled ÷ SDPA", _ratio(last, "tiled", "SDPA"), high=2)]
+    if "naive, s" in last:
+        figures += [Figure("n = 8192: memory of naive ÷ tiled", _ratio(last, "naive", "tiled", "bytes")),
+                    Figure("n = 8192: time of naive ÷ SDPA", _ratio(last, "naive", "SDPA"))]
+    figures += [_exponent(found, f"{name}, s", 1.85, 2.15) for name in names]
+    bounds = {"tiled": 0.3}
+    return figures + [_exponent(found, f"{name}, bytes beyond the output", high=bounds.get(name)) for name in names]
+
+
+def _of_causal(found: dict[str, dict]) -> list[Figure]:
+    last = found[f"n = {LARGEST}"]
+    return [
+        Figure("n = 8192: time of causal SDPA ÷ window 256", _ratio(last, "causal SDPA", "window 256"), low=5),
+        Figure("n = 8192: time of causal SDPA ÷ chunked linear", _ratio(last, "causal SDPA", "chunked linear"), low=8),
+        _exponent(found, "causal SDPA, s", 1.85, 2.15),
+        _exponent(found, "window 256, s", 0.7, 1.3),
+        _exponent(found, "chunked linear, s", 0.7, 1.3),
+    ]
+
+
+def _of_sparse(found: dict[str, dict]) -> list[Figure]:
+    figures = []
+    for figures_of_one in found.values():
+        kept = figures_of_one["kept"]
+        ratio = _ratio(figures_of_one, "block-sparse", "dense tiled") / kept
+        high = 1.3 if kept < 0.15 else None
+        name = f"n = 8192, {kept:.0%} kept: time of block-sparse ÷ (dense tiled · kept)"
+        figures.append(Figure(name, ratio, high=high))
+    return figures
+
+
+PARTS = {
+    "machine": Part(lambda: {"roofline": _machine}, _of_machine),
+    "numpy": Part(lambda: _points(_numpy, (1024, 2048, 4096, LARGEST)), _of_numpy),
+    "dense": Part(lambda: _points(_dense), _of_dense),
+    "causal": Part(lambda: _points(_causal), _of_causal),
+    "sparse": Part(lambda: {f"kept {kept}": partial(_sparse, kept) for kept in (0.05, 0.1, 0.2, 0.5)}, _of_sparse),
+}
