@@ -52,8 +52,8 @@ class Machine:
 MACHINES = {
     machine.name: machine
     for machine in (
-        Machine("H100 SXM", 990e12, 3.35e12, "NVIDIA's data sheet: bfloat16, dense (989.4 TFLOP/s); HBM3"),
-        Machine("H200 SXM", 990e12, 4.8e12, "NVIDIA's data sheet: bfloat16, dense (989.4 TFLOP/s); HBM3e"),
+        Machine("H100 SXM", 990e12, 3.35e12, "NVIDIA's data sheet: bfloat16, half of the 1,979 of sparse matrices; HBM3"),
+        Machine("H200 SXM", 990e12, 4.8e12, "NVIDIA's data sheet: bfloat16, half of the 1,979 of sparse matrices; HBM3e"),
         Machine("A100 SXM", 312e12, 2.039e12, "NVIDIA's data sheet, 80 GB: bfloat16, dense; HBM2e"),
         Machine("laptop CPU", 384e9, 51.2e9,
                 "assumed: 4 cores at 3 GHz, 32 float32 FLOPs a cycle each (AVX2); two channels of DDR4-3200"),
@@ -99,7 +99,7 @@ def attention_cost(
     causal      FLOPs of the cells that count alone: n(n + 1)/2 of the n² of "full"
     fused       the tables stay in fast memory, and q, k, v and out are carried once, which is the least there can be;
                 otherwise scores and weights are written and read (of "full" even the masked cells)
-    backward    the backward pass alone: 2.5 times the FLOPs (Dao et al., 2022, appendix B)
+    backward    the backward pass alone: 2.5 times the FLOPs (Dao, 2023, section 4.1)
 
     `memory` is that of one layer. Fused, it is a float32 log-sum-exp a row ("linear": a state a head).
     Raises TypeError or ValueError that names the argument.

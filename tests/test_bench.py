@@ -396,6 +396,16 @@ def test_every_part_runs_on_a_small_size(name, monkeypatch):
     assert figures and all(math.isfinite(figure.value) for figure in figures)
 
 
+def test_what_is_recorded_is_what_is_claimed():
+    """The recorded figures are those of the parts as they are now, with where they come from."""
+    recorded = read_results(book.find_root() / "benchmarks/results/efficient.json")
+    assert set(recorded) == set(measurements.PARTS)
+    for name, part in measurements.PARTS.items():
+        assert recorded[name]["complete"] and recorded[name]["provenance"]["commit"]
+        figures = {figure.name: figure.value for figure in part.summary(recorded[name]["points"])}
+        assert recorded[name]["figures"] == pytest.approx(figures)
+
+
 def test_measuring_loads_torch_only_when_it_is_used():
     code = "import sys; from attnbook import bench; bench.fit_exponent([1, 2, 4], [1, 2, 4]); print(sys.modules.keys())"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -15,6 +15,7 @@ CHAPTERS = [path for path in NOTEBOOKS if not path.name.startswith(("00", "99"))
 SECTIONS = [
     "The question", "Intuition", "Build it", "Check it", "Play", "Measure", "Traps", "Exercises", "In one breath",
 ]
+MEASURING = ("16", "17", "18", "19", "20")  # chapters whose subject is what a machine takes
 STATE = "application/vnd.jupyter.widget-state+json"
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -66,7 +67,7 @@ def test_every_cell_was_run_in_order_and_only_announced_errors_remain(path):
 @every_notebook
 def test_only_what_depends_on_the_machine_is_exempt_from_comparison(path):
     exempt = [cell for cell in code_cells(path) if "nbval-ignore-output" in tags(cell)]
-    assert len(exempt) <= 3
+    assert len(exempt) <= (6 if path.name[:2] in MEASURING else 3)
     for cell in exempt:
         assert re.search(r"perf_counter|time|doctor", text(cell)), f"exempt without a reason: {text(cell)}"
     assert not any("NBVAL_" in text(cell) for cell in code_cells(path)), "exemptions are tags"

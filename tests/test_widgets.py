@@ -35,14 +35,14 @@ def lookup():
 def test_importing_the_package_loads_no_widget_library():
     code = "import sys, attnbook.widgets; print('anywidget' in sys.modules, dir(attnbook.widgets))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    kinds = ["Alignment", "Lookup", "Mask", "MultiHead", "Position", "QKV"]
-    assert out.strip() == f"False {[*(f'{kind}Explorer' for kind in kinds), 'Quiz', 'SoftmaxExplorer']}"
+    kinds = "Alignment Cost Lookup Mask MultiHead Pattern Position QKV Softmax State Tile".split()
+    assert out.strip() == f"False {sorted(['Quiz', *(f'{kind}Explorer' for kind in kinds)])}"
 
 
 def test_an_unknown_explorer_is_named():
     import attnbook.widgets
 
-    with pytest.raises(AttributeError, match="no attribute 'Nonsense'; it has AlignmentExplorer, LookupExplorer"):
+    with pytest.raises(AttributeError, match="no attribute 'Nonsense'; it has AlignmentExplorer, CostExplorer"):
         attnbook.widgets.Nonsense
 
 

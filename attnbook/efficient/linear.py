@@ -3,7 +3,7 @@
 What is left of the past is one matrix, Σ φ(k) vᵀ, of the same size after a thousand tokens as after ten: the `State`.
 Three forms give the same numbers. "quadratic" writes the table of weights out; "recurrent" goes token by token and
 updates the state; "chunked" does the first inside a chunk and the second between chunks, and is the fast one
-(Katharopoulos et al., 2020, section 3; Yang et al., 2024, section 4).
+(Katharopoulos et al., 2020, section 3; Yang et al., 2024, sections 2.2 and 4.2).
 
 `linear_attention` adds to the state, and may let it fade (`decay`); `delta_rule` corrects it. The feature maps φ are
 in `features`. NumPy arrays and torch tensors both work, with gradients.
@@ -13,6 +13,7 @@ import math
 import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import array_api_compat
@@ -28,7 +29,7 @@ __all__ = ["State", "delta_rule", "elu1", "hedgehog", "linear_attention", "perfo
 
 Array = Any
 FORMS = ("chunked", "recurrent", "quadratic")
-_AT_A_TIME = 128  # chunks; with fewer, threads wait for each other more often than they work
+_AT_A_TIME = 16  # chunks
 _LEAF = 8  # a block of so many tokens with a decay for each channel is computed pair by pair
 
 
@@ -67,7 +68,7 @@ class State:
 
         decay   what is there is first multiplied by it: a number, or an array that broadcasts to (..., d_feature)
         beta    the delta rule: instead of v, add `beta` times the difference between v and what k reads now
-                (Widrow and Hoff, 1960; Schlag et al., 2021, equation 4). A number or an array (..., 1)
+                (Widrow and Hoff, 1960; Schlag et al., 2021, equation 24). A number or an array (..., 1)
         Raises TypeError or ValueError if k or v do not fit.
         """
         self._check(k=k, v=v)
@@ -138,22 +139,18 @@ def linear_attention(
     features, keys = _features(feature, q=q, k=k, normalise=normalise)
     log_decay = _log_decay(xp, decay, keys, causal)
     state = _started(xp, state, keys, v, normalise)
-    if normalise:  # Σ w is what a value of 1 would give: one more column, and the norm is the same column of the state
-        v = xp.concat([v, xp.ones_like(v[..., :1])], axis=-1)
-        state = xp.concat([state.kv, state.norm[..., None]], axis=-1)
-    else:
-        state = state.kv
+    state = xp.concat([state.kv, state.norm[..., None]], axis=-1) if normalise else state.kv
     if not causal:
-        out, state = _all_at_once(features, keys, v, state, form)
-    elif form == "recurrent":
-        out, state = _token_by_token(xp, features, keys, v, log_decay, state)
+        forward = _all_at_once if form == "quadratic" else _all_by_state
+    elif form == "chunked":
+        forward = partial(_in_parts, _one_chunk, chunk)
     else:
-        chunk = q.shape[-2] if form == "quadratic" else chunk
-        out, state = _a_few_chunks_at_a_time(xp, features, keys, v, log_decay, state, chunk)
-    if normalise:
-        out, state = _divide(xp, out[..., :-1], out[..., -1:]), State(state[..., :-1], state[..., -1])
-    else:
-        state = State(state)
+        forward = _one_chunk if form == "quadratic" else _token_by_token
+    forward = partial(_divided, forward) if normalise else forward
+    if causal and form == "chunked":  # so that what is made on the way stays small, and so in the cache
+        forward = partial(_in_parts, forward, _AT_A_TIME * chunk)
+    out, state = forward(xp, features, keys, v, log_decay, state)
+    state = State(state[..., :-1], state[..., -1]) if normalise else State(state)
     out = xp.astype(out, dtype)
     return (out, state) if return_state else out
 
@@ -173,7 +170,7 @@ def delta_rule(
     Shapes as in `linear_attention`, causal. `beta` is a number or broadcasts to (..., n, 1), in [0, 1] as a rule; 1
     replaces what a key of length 1 said before. Keys are taken as they are: for a state that stays bounded they need
     length 1 (β |k|² ≤ 2). No feature map and no norm. The chunked form solves one triangular system a chunk
-    (Schlag et al., 2021, section 4; Yang et al., 2024b, section 3).
+    (rule: Schlag et al., 2021, section 4.2; chunks: Yang et al., 2024b, section 3).
 
     Raises TypeError or ValueError that names the argument.
     """
@@ -198,12 +195,35 @@ def delta_rule(
 # The forms ------------------------------------------------------------------------------------------------------------
 
 
-def _all_at_once(q, k, v, state, form):
-    """Not causal: every query reads the same state, that of the end; or the table written out."""
-    end = state + k.mT @ v
-    if form == "quadratic":
-        return (q @ k.mT) @ v + q @ state, end
-    return q @ end, end
+# Each takes q, k (features), v, the logarithm of the decay or None, and the state; and gives out and the state after.
+
+
+def _divided(forward, xp, q, k, v, log_decay, state):
+    """Divided by Σ w, which is what a value of 1 would give: one more column of v, and of the state its norm."""
+    v = xp.concat([v, xp.ones_like(v[..., :1])], axis=-1)
+    out, state = forward(xp, q, k, v, log_decay, state)
+    return _divide(xp, out[..., :-1], out[..., -1:]), state
+
+
+def _in_parts(forward, size, xp, q, k, v, log_decay, state):
+    """`size` tokens at a time; each part sees all that came before it as a state."""
+    out = []
+    for part in _parts(q.shape[-2], size):
+        fade = None if log_decay is None else log_decay[..., part, :]
+        one, state = forward(xp, *(x[..., part, :] for x in (q, k, v)), fade, state)
+        out.append(one)
+    return (out[0] if len(out) == 1 else xp.concat(out, axis=-2)), state
+
+
+def _all_at_once(xp, q, k, v, log_decay, state):
+    """Not causal, the table written out."""
+    return (q @ k.mT) @ v + q @ state, state + k.mT @ v
+
+
+def _all_by_state(xp, q, k, v, log_decay, state):
+    """Not causal: every query reads the same state, that of the end."""
+    state = state + k.mT @ v
+    return q @ state, state
 
 
 def _token_by_token(xp, q, k, v, log_decay, state):
@@ -216,47 +236,14 @@ def _token_by_token(xp, q, k, v, log_decay, state):
     return xp.concat(out, axis=-2), state
 
 
-def _a_few_chunks_at_a_time(xp, q, k, v, log_decay, state, chunk):
-    """So that what is computed on the way takes the same memory for any n."""
-    outs = []
-    for start in range(0, q.shape[-2], chunk * _AT_A_TIME):
-        part = slice(start, start + chunk * _AT_A_TIME)
-        fade = None if log_decay is None else log_decay[..., part, :]
-        out, state = _in_chunks(xp, *(x[..., part, :] for x in (q, k, v)), fade, state, chunk)
-        outs.append(out)
-    return (outs[0] if len(outs) == 1 else xp.concat(outs, axis=-2)), state
-
-
-def _in_chunks(xp, q, k, v, log_decay, state, chunk):
-    """Inside a chunk the table of weights, between chunks the state. One chunk is the quadratic form."""
-    n = q.shape[-2]
-    q, k, v = (_cut(xp, x, chunk) for x in (q, k, v))
+def _one_chunk(xp, q, k, v, log_decay, state):
+    """The table of weights for what is inside, the state for what came before. One chunk of n is the quadratic form."""
     if log_decay is None:
-        inside = _earlier(xp, q @ k.mT) @ v
-        states, state = _running(xp, k.mT @ v, None, state)
-    else:
-        log_decay = xp.cumulative_sum(_cut(xp, log_decay, chunk), axis=-2)  # since the start of the chunk
-        total = log_decay[..., -1:, :]
-        inside = _faded_scores(xp, q, k, log_decay) @ v
-        states, state = _running(xp, (k * xp.exp(total - log_decay)).mT @ v, xp.exp(total).mT, state)
-        q = q * xp.exp(log_decay)
-    out = inside + q @ states
-    return out.reshape(*out.shape[:-3], -1, out.shape[-1])[..., :n, :], state
-
-
-def _running(xp, added, decays, state):
-    """The state before each chunk (..., n_chunks, d_feature, d_v), and after the last."""
-    lead = _broadcast(added.shape[:-3], state.shape[:-2])
-    start = xp.broadcast_to(state[..., None, :, :], (*lead, 1, *state.shape[-2:]))
-    if decays is None:  # one call instead of one a chunk
-        added = xp.broadcast_to(added, (*lead, *added.shape[-3:]))
-        sums = xp.cumulative_sum(xp.concat([start, added], axis=-3), axis=-3)
-        return sums[..., :-1, :, :], sums[..., -1, :, :]
-    before = []
-    for i in range(added.shape[-3]):
-        before.append(start)
-        start = start * decays[..., i, None, :, :] + added[..., i, None, :, :]
-    return xp.concat(before, axis=-3), start[..., 0, :, :]
+        return _earlier(xp, q @ k.mT) @ v + q @ state, state + k.mT @ v
+    log_decay = xp.cumulative_sum(log_decay, axis=-2)  # since the start of the chunk
+    total = log_decay[..., -1:, :]
+    out = _faded_scores(xp, q, k, log_decay) @ v + (q * xp.exp(log_decay)) @ state
+    return out, state * xp.exp(total).mT + (k * xp.exp(total - log_decay)).mT @ v
 
 
 def _faded_scores(xp, q, k, log_decay):
@@ -289,21 +276,16 @@ def _corrected(xp, q, k, v, beta, state, chunk):
 
     Token i adds k_i u_iᵀ with u_i = β_i (v_i - k_i S_0 - Σ_{j<i} (k_i · k_j) u_j), so (1 + A) U = β (V - K S_0).
     """
-    n = q.shape[-2]
-    q, k, v, beta = (_cut(xp, x, chunk) for x in (q, k, v, beta))
-    among = beta * (k @ k.mT)
-    among = xp.where(_causal(xp, among, among.shape[-1], -1), among, xp.zeros_like(among))
-    among = among + xp.eye(among.shape[-1], dtype=among.dtype, device=array_api_compat.device(among))
-    batch = _broadcast(_broadcast(v.shape[:-2], k.shape[:-2]), beta.shape[:-2])
-    both = xp.concat([xp.broadcast_to(beta * x, (*batch, *x.shape[-2:])) for x in (v, k)], axis=-1)
-    solved = xp.linalg.solve(xp.broadcast_to(among, (*batch, *among.shape[-2:])), both)
-    from_v, from_k = solved[..., : v.shape[-1]], solved[..., v.shape[-1] :]
-    inside, out = _earlier(xp, q @ k.mT), []
-    for i in range(from_v.shape[-3]):
-        added = from_v[..., i, :, :] - from_k[..., i, :, :] @ state
-        out.append(inside[..., i, :, :] @ added + q[..., i, :, :] @ state)
-        state = state + k[..., i, :, :].mT @ added
-    return xp.concat(out, axis=-2)[..., :n, :], state
+    out = []
+    for part in _parts(q.shape[-2], chunk):
+        q_in, k_in, v_in, beta_in = (x[..., part, :] for x in (q, k, v, beta))
+        among = beta_in * (k_in @ k_in.mT)
+        among = xp.where(_causal(xp, among, among.shape[-1], -1), among, xp.zeros_like(among))
+        unit = xp.eye(among.shape[-1], dtype=among.dtype, device=array_api_compat.device(among))
+        added = xp.linalg.solve(unit + among, beta_in * (v_in - k_in @ state))
+        out.append(_earlier(xp, q_in @ k_in.mT) @ added + q_in @ state)
+        state = state + k_in.mT @ added
+    return xp.concat(out, axis=-2), state
 
 
 # Small things they share ----------------------------------------------------------------------------------------------
@@ -318,14 +300,9 @@ def _divide(xp, out, total):
     return out / _ones_where(xp, total == 0, total)
 
 
-def _cut(xp, x, chunk):
-    """(..., n, d) → (..., n_chunks, chunk, d), the last chunk filled up with zeros: a key of zeros adds nothing."""
-    n, width = x.shape[-2:]
-    chunk = min(chunk, n)
-    if n % chunk:
-        filler = xp.zeros((*x.shape[:-2], -n % chunk, width), dtype=x.dtype, device=array_api_compat.device(x))
-        x = xp.concat([x, filler], axis=-2)
-    return x.reshape(*x.shape[:-2], -1, chunk, width)
+def _parts(n, size):
+    """The n tokens, `size` at a time; the last part may be shorter."""
+    return [slice(start, start + size) for start in range(0, n, size)]
 
 
 def _causal(xp, like, n, offset=0):

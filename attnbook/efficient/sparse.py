@@ -46,7 +46,7 @@ def dilated_blocks(
 
 
 def strided_blocks(n_q: int, n_kv: int, block: int, stride: int = 4) -> Bool[np.ndarray, "rows cols"]:
-    """Every `stride`-th block counted from its own, near and far (Child et al., 2019, section 4.2)."""
+    """Every `stride`-th block counted from its own, near and far (Child et al., 2019, section 4.3)."""
     rows, cols = _grid(n_q, n_kv, block)
     stride = _integer("stride", stride, 1)
     return (np.arange(rows)[:, None] + (cols - rows) - np.arange(cols)) % stride == 0
@@ -130,7 +130,7 @@ def block_sparse_attention(
     that broadcasts to (..., n_q, n_kv), True = may attend, or a function of positions, mask(i, j), that is given a
     column of query positions and a row of key positions and says for each pair whether it may.
     Equal to `functional.attention` with `block_mask(layout, …) & causal & mask`; differentiable in torch. Time and
-    memory grow with the kept blocks (Child et al., 2019, section 5.4). A query that sees nothing gets zeros.
+    memory grow with the kept blocks (Child et al., 2019, section 5.5). A query that sees nothing gets zeros.
 
     Raises TypeError or ValueError, naming the argument: sizes that do not fit, no tokens, block below 1.
     """

@@ -26,7 +26,7 @@ Array = Any
 
 # Chosen by measurement. A tile of scores should stay in the cache until the exponential and the second product have
 # read it again, and still be large enough that the work on it hides the cost of calling NumPy or torch.
-TILES = {"numpy": (128, 512), "torch": (512, 1024)}
+TILES = {"numpy": (256, 1024), "torch": (512, 1024)}
 
 
 class Running(NamedTuple):

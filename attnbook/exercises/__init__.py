@@ -43,10 +43,15 @@ NaN, a wrong shape, or change its argument: what counts is that it fails as the 
 type of error, and the same message but for names in quotation marks and, if nothing fits better, numbers). It is
 recognised if it is right on the same probes as the reader's and gives the same wrong numbers on one at least.
 
+One that is the solution but for a slip of the pen may be written as that slip, in the solution's own text:
+
+    scores.slip("multiplied", {" / math": " * math"}, "You multiply by √d_k: divide.", "Make the scores smaller")
+
 `broken=` makes a repair: the function as the notebook has it. No `probes` make a prediction, a function without
 arguments, whose parts (of a tuple or a dict) are judged one by one: a misconception returns the right parts and a
-wrong one, or is a generator of several such answers. `silent=True` forbids warnings. A reader may answer in NumPy or
-torch, in float64 or float32. Arguments of probes may be anything that `copy.deepcopy` copies, modules included.
+wrong one, or is a generator of several such answers (`yield from shape_of.but("q", (4, 10), (10, 4))`, where
+`shape_of` is the exercise). `silent=True` forbids warnings. A reader may answer in NumPy or torch, in float64 or
+float32. Arguments of probes may be anything that `copy.deepcopy` copies, modules included.
 
 `python tools/exercise_report.py 03` lists mutants of the solution, one slip of the pen each, and what is said to them:
 those that are not named are misconceptions still to be written. Without arguments it writes the book's figures.

@@ -6,7 +6,7 @@ import pkgutil
 import re
 import textwrap
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -91,10 +91,44 @@ class Exercise:
         """Decorator: the function is a misconception, its name is the misconception's name."""
         return lambda function: self.wrongs.append(Wrong(function, says, reread)) or function
 
+    def slip(self, name: str, changes: dict[str, str], says: str, reread: str) -> None:
+        """A misconception that is the solution but for a slip or two: see `rewritten`."""
+        function = self.rewritten(changes)
+        function.__name__ = name
+        self.wrong(says, reread)(function)
+
+    def rewritten(self, changes: dict[str, str]) -> Callable:
+        """The solution with each key of `changes` replaced in its text, wherever it stands; it warns of nothing.
+
+        Raises ValueError for a key that does not stand there.
+        """
+        text, name, made = self.source, self.solution.__name__, {}
+        for old, new in changes.items():
+            if old not in text:
+                raise ValueError(f"changes must name what stands in {name}, got {old!r}")
+            text = text.replace(old, new)
+        exec(text, self.solution.__globals__, made)  # the table's own text, never a reader's
+
+        def function(*args):
+            with np.errstate(all="ignore"):
+                return made[name](*args)
+
+        return function
+
+    def but(self, part: str, *values) -> Iterator[dict]:
+        """For a misconception about a prediction: right answers but for one part, which is each of `values` in turn."""
+        return (self.solution() | {part: value} for value in values)
+
     def right(self, function: Callable) -> Callable:
         """Decorator: the function is another right answer. (Tests alone use it.)"""
         self.rights.append(function)
         return function
+
+    def right_in_other_forms(self) -> None:
+        """A prediction of numbers, a dict, is right too as floats, as arrays, and in another order."""
+        self.right(lambda: {part: float(value) for part, value in self.solution().items()})
+        self.right(lambda: {part: np.array(value) for part, value in self.solution().items()})
+        self.right(lambda: dict(reversed(self.solution().items())))
 
     @property
     def signature(self) -> str:

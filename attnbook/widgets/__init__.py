@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .alignment import AlignmentExplorer
+    from .costs import CostExplorer
     from .lookup import LookupExplorer
     from .maskeditor import MaskExplorer
     from .multihead import MultiHeadExplorer
+    from .patterns import PatternExplorer
     from .position import PositionExplorer
     from .qkv import QKVExplorer
     from .quiz import Quiz
     from .softmax import SoftmaxExplorer
+    from .states import StateExplorer
+    from .tiles import TileExplorer
 
 _HOMES = {
     "SoftmaxExplorer": "softmax",
@@ -25,6 +29,10 @@ _HOMES = {
     "MultiHeadExplorer": "multihead",
     "MaskExplorer": "maskeditor",
     "AlignmentExplorer": "alignment",
+    "CostExplorer": "costs",
+    "TileExplorer": "tiles",
+    "PatternExplorer": "patterns",
+    "StateExplorer": "states",
     "Quiz": "quiz",
 }
 __all__ = sorted(_HOMES)

@@ -1,7 +1,7 @@
 """What the explorers share in Python: how the module is put together, and the kinds of traits they have.
 
-An explorer's inputs are `Array`, `Number`, `Count` and `Labels` traits, which travel to the browser and back. Its
-results are `Result` traits: computed here from the inputs, observable, and never set by hand.
+An explorer's inputs are `Array`, `Number`, `Count`, `Name` and `Labels` traits, which travel to the browser and back.
+Its results are `Result` traits: computed here from the inputs, observable, and never set by hand.
 """
 
 import math
@@ -171,6 +171,19 @@ class Count(Number):
 
     def _expected(self) -> str:
         return f"an {'even ' if self.step == 2 else ''}integer from {self.low} to {self.high}"
+
+
+class Name(_Input):
+    """One of a few strings, the first unless another is given."""
+
+    def __init__(self, names, default_value=None, *, help: str):
+        super().__init__(default_value or names[0], help=help)
+        self.names = tuple(names)
+
+    def validate(self, obj, value):
+        if not isinstance(value, str) or value not in self.names:
+            raise self.refuse(f"{', '.join(self.names[:-1])} or {self.names[-1]}", _short(value))
+        return value
 
 
 class Labels(_Input):

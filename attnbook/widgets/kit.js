@@ -108,6 +108,63 @@ export function madeUpVector(word, width, role, seed = 0) {
   });
 }
 
+// Masks: attnbook.masks, cell by cell -----------------------------------------------------------------------------
+
+/** Which `perRow` keys query i drew: masks.random's hash of seed, query and key. */
+function drawnKeys(i, nKv, perRow, seed) {
+  const row = mixed((mixed(seed >>> 0) + i) >>> 0);
+  const lots = Array.from({ length: nKv }, (_, j) => mixed((row + Math.imul(j, 0x9e3779b9)) >>> 0));
+  const order = lots.map((_, j) => j).sort((a, b) => lots[a] - lots[b] || a - b);
+  return new Set(order.slice(0, perRow));
+}
+
+/** `may(i, j)` of a pattern that goes by numbers; the last query stands at the last key. */
+export function maskRule(kind, [a, b], nQ, nKv) {
+  const shift = nKv - nQ;
+  const drawn = []; // of each row that was asked for
+  return {
+    local: (i, j) => Math.abs(j - i - shift) < a,
+    dilated: (i, j) => Math.abs(j - i - shift) < a * b && Math.abs(j - i - shift) % b === 0,
+    global: (i, j) => (i + shift >= 0 && i + shift < a) || j < a,
+    random: (i, j) => (drawn[i] ??= drawnKeys(i, nKv, a, b)).has(j),
+  }[kind];
+}
+
+export function cellTable(rows, cols, cell) {
+  return Array.from({ length: rows }, (_, i) => Array.from({ length: cols }, (_, j) => cell(i, j)));
+}
+
+export function sameCells(a, b) {
+  return a.length === b.length && a.every((row, i) => row.length === b[i].length && row.every((x, j) => x === b[i][j]));
+}
+
+/**
+ * masks.kept_blocks: which blocks have a cell that may attend (`kept`), and how many may in every cell (`whole`); how
+ * many cells may attend (`cells`), and how many there are in the kept blocks (`computed`).
+ */
+export function blocksOf(mask, block) {
+  const [nQ, nKv] = [mask.length, mask[0].length];
+  const open = cellTable(Math.ceil(nQ / block), Math.ceil(nKv / block), () => 0); // cells of each that may attend
+  let [cells, computed, whole] = [0, 0, 0];
+  mask.forEach((row, i) => row.forEach((may, j) => {
+    if (!may) return;
+    open[Math.floor(i / block)][Math.floor(j / block)] += 1;
+    cells += 1;
+  }));
+  const area = (b, c) => Math.min(block, nQ - b * block) * Math.min(block, nKv - c * block);
+  open.forEach((row, b) => row.forEach((count, c) => {
+    if (count) computed += area(b, c);
+    if (count === area(b, c)) whole += 1;
+  }));
+  return { kept: open.map((row) => row.map(Boolean)), whole, cells, computed };
+}
+
+export function maskWords({ mask, kept, block }, { row, col }) {
+  if (mask[row][col]) return "may attend";
+  const inside = kept[Math.floor(row / block)][Math.floor(col / block)];
+  return `ignored, ${inside ? "but in a kept block" : "skipped with its block"}`;
+}
+
 // The model: what Python (or, on the static page, the host) holds -------------------------------------------------
 
 /** Call back when any of these traits changes; returns the function that stops it. */
@@ -125,15 +182,23 @@ export function commit(model, changes) {
   model.save_changes();
 }
 
-/** `schedule()` runs `redraw` once in the next frame however often it is called; `schedule.flush()` runs it now. */
+/**
+ * `schedule()` runs `redraw(byHand)` once in the next frame however often it is called, `schedule.flush()` runs it
+ * now. `byHand` says whether the reader has changed something that was not drawn yet, by `schedule.byHand()`.
+ */
 export function onFrame(redraw) {
-  let request = 0;
+  let [request, byHand] = [0, false];
   const run = () => {
-    request = 0;
-    redraw();
+    const told = byHand;
+    [request, byHand] = [0, false];
+    redraw(told);
   };
   const schedule = () => {
     request ||= requestAnimationFrame(run);
+  };
+  schedule.byHand = () => {
+    byHand = true;
+    schedule();
   };
   schedule.flush = () => {
     if (!request) return;
@@ -159,6 +224,24 @@ export function live(model, names, { el, root, schedule, state }) {
     unbind();
     schedule.cancel();
     root.remove();
+  };
+}
+
+/** What Undo brings back, at most so many steps. Those with the same tag are one: a brush's stroke, a slider's way. */
+export function undoHistory(most) {
+  let [past, last] = [[], null];
+  return {
+    /** How things were before a step; null is no other step's tag. */
+    keep(before, tag = null) {
+      if (tag === null || tag !== last) past = [...past, before].slice(-most);
+      last = tag;
+    },
+    back() {
+      last = null;
+      return past.pop();
+    },
+    get tag() { return last; },
+    get any() { return past.length > 0; },
   };
 }
 
@@ -360,6 +443,85 @@ export function choice({ label, options, value, onChange = () => {} }) {
 
 export function button(label, onClick, attributes = {}) {
   return h("button", { type: "button", class: "ab-button", ...attributes, onclick: onClick }, label);
+}
+
+/**
+ * A way gone step by step, by buttons and a slider. Playing is the reader's wish, and jumps: nothing glides. `names`
+ * are the buttons' texts in their order: of step, play, back and reset. `goTo(step)` has called `update({at, most})`
+ * by the time it returns; `course({at, most})` is the first and the last step that playing goes to; `limits` is
+ * what may be typed, since `most` may change.
+ */
+export function stepper({ label, names, beat, limits, goTo, course }) {
+  let now = { at: 0, most: 0 };
+  let timer = null;
+  const press = {
+    step: () => byHand(now.at + 1), back: () => byHand(now.at - 1), reset: () => byHand(0),
+    play: () => (timer ? stop() : begin()),
+  };
+  const buttons = Object.fromEntries(Object.entries(names).map(([name, text]) =>
+    [name, button(text, press[name], name === "play" ? { class: "ab-button ab-play" } : {})]));
+  const at = slider({
+    label, min: 0, max: 1, step: 1, value: 0, limits, format: (x) => `${x} of ${now.most}`,
+    onInput: (x) => byHand(Math.round(x)),
+  });
+
+  function byHand(step) {
+    stop();
+    goTo(step);
+  }
+
+  function begin() {
+    const [first, last] = course(now);
+    const through = () => now.at >= Math.min(last, now.most);
+    goTo(first);
+    if (through()) return;
+    timer = setInterval(() => {
+      if (!through()) goTo(now.at + 1);
+      if (through()) stop();
+    }, beat);
+    patch(buttons.play, { text: "Pause" });
+  }
+
+  function stop() {
+    clearInterval(timer);
+    timer = null;
+    patch(buttons.play, { text: names.play });
+  }
+
+  function update(next) {
+    now = next;
+    // A disabled button would lose the focus at the last step, and with it the keyboard's place.
+    patch(buttons.back, { "aria-disabled": now.at === 0 ? "true" : null });
+    patch(buttons.step, { "aria-disabled": now.at === now.most ? "true" : null });
+    at.set(0); // so that a shorter way does not stretch the slider
+    at.setRange(0, now.most);
+    at.set(now.at);
+  }
+
+  const row = h("div", { class: "ab-bar-of-buttons" }, Object.values(buttons));
+  return { element: h("div", { class: "ab-panel ab-stepper" }, row, at.element), update, stop };
+}
+
+/** Horizontal bars, each with its name before and words behind it; `update([[share of the whole, words], …])`. */
+export function meters(names, kind) {
+  const rows = names.map((name) => {
+    const [fill, words] = [h("div", { class: "ab-meter-fill" }), h("span")];
+    const meter = h("div", { class: "ab-meter", "aria-hidden": "true" }, fill);
+    return { element: h("div", { class: `ab-meter-row ${kind}` }, h("span", null, name), meter, words), fill, words };
+  });
+  return {
+    elements: rows.map((row) => row.element),
+    update: (values) => values.forEach(([share, text], i) => {
+      patch(rows[i].fill, { style: `width:${100 * share}%` });
+      patch(rows[i].words, { text });
+    }),
+  };
+}
+
+/** What the fillings of a drawing mean: [["full" | "pale" | "hatched" | "empty", meaning], …]. */
+export function swatches(meanings) {
+  return h("div", { class: "ab-swatches" }, meanings.map(([filling, text]) =>
+    h("span", null, h("span", { class: `ab-filling ab-filling-${filling}` }), text)));
 }
 
 /** A row of tokens to choose from: arrows, Home and End move the choice (WAI-ARIA listbox). */
@@ -747,6 +909,137 @@ export function heatmap({
   return { element, update, get current() { return current; } };
 }
 
+/** The page's colours, as the canvas's own style has them. */
+export function canvasColours(canvas) {
+  const style = getComputedStyle(canvas);
+  return {
+    ink: style.color, edge: style.borderTopColor, paper: style.backgroundColor, may: style.outlineColor,
+    on: style.textDecorationColor, problem: style.columnRuleColor, font: style.fontFamily,
+  };
+}
+
+/** Give a canvas this size in CSS pixels, sharp on any display; returns its pen. */
+export function sizedCanvas(canvas, width, height) {
+  const ratio = window.devicePixelRatio || 1;
+  [canvas.width, canvas.height] = [Math.ceil(width * ratio), Math.ceil(height * ratio)];
+  canvas.style.width = `${width}px`;
+  canvas.style.height = `${height}px`;
+  const pen = canvas.getContext("2d");
+  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+  return pen;
+}
+
+/** Lines between the cells, every so many rows and columns, and around all of them. */
+export function ruleCells(pen, { rows, cols, left, top, cell, every, across = every }) {
+  const stops = (n, step) => [...Array.from({ length: Math.ceil(n / step) }, (_, i) => i * step), n];
+  pen.beginPath();
+  for (const i of stops(rows, every)) {
+    pen.moveTo(left, top + i * cell);
+    pen.lineTo(left + cols * cell, top + i * cell);
+  }
+  for (const j of stops(cols, across)) {
+    pen.moveTo(left + j * cell, top);
+    pen.lineTo(left + j * cell, top + rows * cell);
+  }
+  pen.stroke();
+}
+
+/** A mask on paper: what may attend filled, what is computed in vain hatched, and over them a kernel's blocks. */
+export function paintMask({ pen, look, hatch, left, top, cell }, { mask, kept, block }) {
+  const [rows, cols] = [mask.length, mask[0].length];
+  mask.forEach((row, i) => row.forEach((may, j) => {
+    if (!may && !kept[Math.floor(i / block)][Math.floor(j / block)]) return;
+    pen.fillStyle = may ? look.may : hatch;
+    pen.fillRect(left + j * cell, top + i * cell, cell, cell);
+  }));
+  const lines = (every, colour, width) => {
+    pen.strokeStyle = colour;
+    pen.lineWidth = width;
+    ruleCells(pen, { rows, cols, left, top, cell, every });
+  };
+  if (cell > 8) lines(1, look.paper, 1);
+  lines(1, look.edge, 0.25);
+  lines(block, look.paper, 3.5);
+  lines(block, look.ink, 1.5);
+}
+
+/**
+ * n × n numbered cells on a canvas; `update(view)` draws a view, which has n. `room` is what is left free around them,
+ * `most` how large a cell and all of them can be; `paint(frame, view)` fills the cells and what is around them, and
+ * the numbers stand `away` from them. `laid(frame)` follows each change of size; `at(event)` is the cell under a
+ * pointer, though it may be one that is not there. Over the canvas lies `over`.
+ */
+export function cellBoard({ room, most, away, paint, laid = () => {}, over = null, ...attributes }) {
+  const { left, top, right } = room;
+  let view = null;
+  let frame = null; // the pen, the page's colours, and where things lie, in CSS pixels; null: to be found again
+  const canvas = h("canvas", { class: "ab-pen", ...attributes });
+  const plate = h("div", { class: "ab-canvas ab-drawing" }, canvas, over);
+  onLook(plate, () => {
+    frame = null;
+    draw();
+  });
+
+  function lay(n) {
+    const wide = plate.clientWidth - left - right - 4; // the plate's padding
+    const cell = clamp(Math.floor(Math.min(wide, most.all) / n), 5, most.cell);
+    const pen = sizedCanvas(canvas, left + n * cell + right, top + n * cell + 2);
+    const look = canvasColours(canvas);
+    frame = { n, left, top, cell, pen, look, hatch: hatching(pen, look.edge, look.paper, 5), lines };
+    laid(frame);
+  }
+
+  function draw() {
+    if (!view || !plate.clientWidth) return;
+    const { n } = view;
+    if (frame?.n !== n) lay(n);
+    const { pen, look, cell } = frame;
+    pen.clearRect(0, 0, canvas.width, canvas.height);
+    pen.fillStyle = look.paper;
+    pen.fillRect(left, top, n * cell, n * cell);
+    paint(frame, view);
+    pen.font = `11px ${look.font}`;
+    pen.fillStyle = look.ink;
+    pen.textBaseline = "middle";
+    for (let i = 0; i < n; i += Math.ceil(16 / cell)) {
+      pen.textAlign = "right";
+      pen.fillText(i, left - away.left, top + (i + 0.5) * cell);
+      pen.textAlign = "center";
+      pen.fillText(i, left + (i + 0.5) * cell, top - away.top);
+    }
+  }
+
+  function lines(colour, width, every, across = every) {
+    const { pen, n, cell } = frame;
+    pen.strokeStyle = colour;
+    pen.lineWidth = width;
+    ruleCells(pen, { rows: n, cols: n, left, top, cell, every, across });
+  }
+
+  function at(event) {
+    const box = canvas.getBoundingClientRect();
+    const [row, col] = [event.clientY - box.top - top, event.clientX - box.left - left]
+      .map((x) => Math.floor(x / frame.cell));
+    return { row, col };
+  }
+
+  function update(next) {
+    view = next;
+    draw();
+  }
+
+  return { plate, canvas, at, update, get cell() { return frame?.cell; } };
+}
+
+/** All cells from the last one to this one: a quick hand skips none. */
+function cellsBetween(from, to) {
+  const count = Math.max(Math.abs(to.row - from.row), Math.abs(to.col - from.col), 1);
+  return Array.from({ length: count }, (_, step) => ({
+    row: Math.round(from.row + ((to.row - from.row) * (step + 1)) / count),
+    col: Math.round(from.col + ((to.col - from.col) * (step + 1)) / count),
+  }));
+}
+
 /** Slanting lines of `ink` on `paper`, a pattern to fill with; `side` is how far apart they are, in CSS pixels. */
 export function hatching(pen, ink, paper, side = 6) {
   const ratio = window.devicePixelRatio || 1;
@@ -1029,4 +1322,52 @@ export function cellGrid({ describe, onMove = () => {}, onActivate = () => {}, o
   }
 
   return { element, update, at, go, get current() { return current; } };
+}
+
+/**
+ * A cellGrid of booleans to paint on, by hand or by keyboard: a stroke gives all its cells the opposite of its first.
+ * `act` has may(cell), paint(cells, value, begins a stroke), undo() and point(cell or null).
+ */
+export function paintGrid({ label, describe, act }) {
+  let stroke = null; // {value, last}: what is being painted, and where the pointer was
+  const grid = cellGrid({
+    "aria-label": label,
+    describe,
+    onMove(to, from, event) {
+      if (event.shiftKey) act.paint([to], act.may(from), stroke !== "keys");
+      stroke = event.shiftKey ? "keys" : null;
+      act.point(to);
+    },
+    onActivate(cell) {
+      stroke = null;
+      act.paint([cell], !act.may(cell), true);
+    },
+    onKey(event) {
+      const undo = (event.ctrlKey || event.metaKey) && event.key === "z";
+      if (undo) act.undo();
+      return undo;
+    },
+    onpointerdown(event) {
+      const cell = grid.at(event);
+      if (!cell || event.button) return;
+      event.preventDefault();
+      grid.element.setPointerCapture(event.pointerId);
+      grid.go(cell);
+      stroke = { value: !act.may(cell), last: cell };
+      act.paint([cell], stroke.value, true);
+    },
+    onpointermove(event) {
+      const cell = grid.at(event);
+      act.point(cell);
+      if (!cell || !stroke?.last || !grid.element.hasPointerCapture(event.pointerId)) return;
+      act.paint(cellsBetween(stroke.last, cell), stroke.value, false);
+      stroke.last = cell;
+    },
+    onpointerup: () => (stroke = null),
+    onpointercancel: () => (stroke = null),
+    onpointerleave: () => act.point(null),
+    onfocusin: () => act.point(grid.current),
+    onfocusout: () => act.point(null),
+  });
+  return grid;
 }

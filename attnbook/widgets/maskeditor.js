@@ -4,8 +4,9 @@
 // page's own: it is found again in any mask that a preset, or a causal one with a preset, would give.
 
 import {
-  announce, button, cellGrid, choice, clamp, commit, ellipsis, explorerRoot, format, h, hatching, isolated, live,
-  mixed, onFrame, onLook, patch, slider, toggle,
+  announce, blocksOf, button, canvasColours, cellTable, choice, clamp, commit, ellipsis, explorerRoot, format, h,
+  hatching, isolated, live, maskRule, maskWords, meters, onFrame, onLook, paintGrid, paintMask, patch, ruleCells,
+  sameCells, sizedCanvas, slider, swatches, toggle, undoHistory,
 } from "./kit.js";
 
 const LONGEST = 32;
@@ -14,14 +15,6 @@ const REMEMBERED = 200; // steps that can be undone
 const KINDS = ["full", "causal", "padding", "prefix", "local", "dilated", "global", "random"];
 
 // Masks: attnbook.masks, cell by cell --------------------------------------------------------------------------------
-
-/** Which `perRow` keys query i drew: masks.random's hash of seed, query and key. */
-function drawn(i, nKv, perRow, seed) {
-  const row = mixed((mixed(seed >>> 0) + i) >>> 0);
-  const lots = Array.from({ length: nKv }, (_, j) => mixed((row + Math.imul(j, 0x9e3779b9)) >>> 0));
-  const order = lots.map((_, j) => j).sort((a, b) => lots[a] - lots[b] || a - b);
-  return new Set(order.slice(0, perRow));
-}
 
 /** The numbers that a preset takes, within what this size allows: [name, label, least, most, start]. */
 function parameters(kind, nQ, nKv) {
@@ -45,26 +38,20 @@ function settled({ kind, numbers }, nQ, nKv) {
 /** `may(i, j)` of one part of a recipe: {kind, numbers: {kind: {name: number}}, start, cells}. */
 function partRule(part, nQ, nKv) {
   const { kind, start, cells } = part;
-  const { length, window, step, tokens, perRow, seed } = settled(part, nQ, nKv);
+  const numbers = settled(part, nQ, nKv);
   const shift = nKv - nQ; // bottom-right: the last query stands at the last key
-  const draws = []; // of each row that was asked for
   return {
     painted: (i, j) => cells[i][j],
     full: () => true,
     causal: (i, j) => j <= i + (start ? 0 : shift),
-    padding: (i, j) => j < length,
-    prefix: (i, j) => j < length || j <= i + shift,
-    local: (i, j) => Math.abs(j - i - shift) < window,
-    dilated: (i, j) => Math.abs(j - i - shift) < window * step && Math.abs(j - i - shift) % step === 0,
-    global: (i, j) => (i + shift >= 0 && i + shift < tokens) || j < tokens,
-    random: (i, j) => (draws[i] ??= drawn(i, nKv, perRow, seed)).has(j),
-  }[kind];
+    padding: (i, j) => j < numbers.length,
+    prefix: (i, j) => j < numbers.length || j <= i + shift,
+  }[kind] ?? maskRule(kind, Object.values(numbers), nQ, nKv);
 }
 
 function partMask(part, nQ, nKv) {
   if (part.kind === "painted") return part.cells;
-  const may = partRule(part, nQ, nKv);
-  return Array.from({ length: nQ }, (_, i) => Array.from({ length: nKv }, (_, j) => may(i, j)));
+  return cellTable(nQ, nKv, partRule(part, nQ, nKv));
 }
 
 function recipeMask({ first, op, second }, nQ, nKv) {
@@ -72,10 +59,6 @@ function recipeMask({ first, op, second }, nQ, nKv) {
   if (op === "alone") return a;
   const b = partMask(second, nQ, nKv);
   return a.map((row, i) => row.map((may, j) => (op === "and" ? may && b[i][j] : may || b[i][j])));
-}
-
-function same(a, b) {
-  return a.length === b.length && a.every((row, i) => row.length === b[i].length && row.every((x, j) => x === b[i][j]));
 }
 
 const painted = (cells) => ({ kind: "painted", numbers: {}, cells });
@@ -116,28 +99,14 @@ function recognised(mask) {
 
 /** A painted mask at another size keeps its corner; new cells are open. */
 function carried(cells, nQ, nKv) {
-  return Array.from({ length: nQ }, (_, i) => Array.from({ length: nKv }, (_, j) => cells[i]?.[j] ?? true));
+  return cellTable(nQ, nKv, (i, j) => cells[i]?.[j] ?? true);
 }
 
 // What follows from a mask: masks.kept_blocks and the results of maskeditor.py ---------------------------------------
 
 function results(mask, block) {
   const [nQ, nKv] = [mask.length, mask[0].length];
-  const [rows, cols] = [Math.ceil(nQ / block), Math.ceil(nKv / block)];
-  const open = Array.from({ length: rows }, () => new Array(cols).fill(0)); // cells of each block that may attend
-  let cells = 0;
-  mask.forEach((row, i) => row.forEach((may, j) => {
-    if (!may) return;
-    open[Math.floor(i / block)][Math.floor(j / block)] += 1;
-    cells += 1;
-  }));
-  const area = (b, c) => Math.min(block, nQ - b * block) * Math.min(block, nKv - c * block);
-  let [computed, whole] = [0, 0];
-  open.forEach((row, b) => row.forEach((count, c) => {
-    if (count) computed += area(b, c);
-    if (count === area(b, c)) whole += 1;
-  }));
-  const kept = open.map((row) => row.map(Boolean));
+  const { kept, whole, cells, computed } = blocksOf(mask, block);
   return {
     kept, whole, cells, empty_rows: mask.flatMap((row, i) => (row.some(Boolean) ? [] : [i])),
     saved: (nQ * nKv - computed) / (nQ * nKv), density: cells / (nQ * nKv),
@@ -184,94 +153,22 @@ F.scaled_dot_product_attention(q, k, v, attn_mask=added)`;
 
 // Drawing -----------------------------------------------------------------------------------------------------------
 
-/** The page's colours, as the canvas's own style has them. */
-function colours(canvas) {
-  const style = getComputedStyle(canvas);
-  return {
-    ink: style.color, edge: style.borderTopColor, paper: style.backgroundColor, may: style.outlineColor,
-    on: style.textDecorationColor, problem: style.columnRuleColor, font: style.fontFamily,
-  };
-}
-
-function resize(canvas, width, height) {
-  const ratio = window.devicePixelRatio || 1;
-  [canvas.width, canvas.height] = [Math.ceil(width * ratio), Math.ceil(height * ratio)];
-  canvas.style.width = `${width}px`;
-  canvas.style.height = `${height}px`;
-  const pen = canvas.getContext("2d");
-  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-  return pen;
-}
-
-/** Lines between the cells, every so many, and around all of them. */
-function rule(pen, mask, { left, top, cell, every }) {
-  const [nQ, nKv] = [mask.length, mask[0].length];
-  const stops = (n) => [...Array.from({ length: Math.ceil(n / every) }, (_, i) => i * every), n];
-  pen.beginPath();
-  for (const i of stops(nQ)) {
-    pen.moveTo(left, top + i * cell);
-    pen.lineTo(left + nKv * cell, top + i * cell);
-  }
-  for (const j of stops(nKv)) {
-    pen.moveTo(left + j * cell, top);
-    pen.lineTo(left + j * cell, top + nQ * cell);
-  }
-  pen.stroke();
-}
-
 /** The mask itself, to paint on, under the blocks of a kernel. */
 function board(act) {
   let view = null;
   let frame = null;
-  let stroke = null; // {value, last}: what is being painted, and where the pointer was
-  const canvas = h("canvas", { class: "maskeditor-canvas", "aria-hidden": "true" });
-  const grid = cellGrid({
-    "aria-label": "The mask: rows are queries, columns are keys. Space changes a cell, Shift with an arrow paints.",
-    describe,
-    onMove(to, from, event) {
-      if (event.shiftKey) act.paint([to], act.may(from), stroke !== "keys");
-      stroke = event.shiftKey ? "keys" : null;
-      act.point(to);
-    },
-    onActivate(cell) {
-      stroke = null;
-      act.paint([cell], !act.may(cell), true);
-    },
-    onKey(event) {
-      const undo = (event.ctrlKey || event.metaKey) && event.key === "z";
-      if (undo) act.undo();
-      return undo;
-    },
-    onpointerdown(event) {
-      const cell = grid.at(event);
-      if (!cell || event.button) return;
-      event.preventDefault();
-      grid.element.setPointerCapture(event.pointerId);
-      grid.go(cell);
-      stroke = { value: !act.may(cell), last: cell };
-      act.paint([cell], stroke.value, true);
-    },
-    onpointermove(event) {
-      const cell = grid.at(event);
-      act.point(cell);
-      if (!cell || !stroke?.last || !grid.element.hasPointerCapture(event.pointerId)) return;
-      act.paint(between(stroke.last, cell), stroke.value, false);
-      stroke.last = cell;
-    },
-    onpointerup: () => (stroke = null),
-    onpointercancel: () => (stroke = null),
-    onpointerleave: () => act.point(null),
-    onfocusin: () => act.point(grid.current),
-    onfocusout: () => act.point(null),
+  const canvas = h("canvas", { class: "ab-pen", "aria-hidden": "true" });
+  const grid = paintGrid({
+    act, describe,
+    label: "The mask: rows are queries, columns are keys. Space changes a cell, Shift with an arrow paints.",
   });
-  const plate = h("div", { class: "maskeditor-plate ab-drawing" }, canvas, grid.element);
+  const plate = h("div", { class: "ab-canvas ab-drawing" }, canvas, grid.element);
   const said = h("p", { class: "maskeditor-said" });
-  const key = (kind, text) => h("span", null, h("span", { class: `maskeditor-key maskeditor-${kind}` }), text);
-  const element = h("figure", { class: "maskeditor-board" },
+  const element = h("figure", { class: "ab-board maskeditor-board" },
     h("figcaption", null, h("b", null, "mask"), h("span", { class: "ab-note" }, " rows: query · columns: key")),
     plate,
-    h("div", { class: "maskeditor-keys" }, key("may", "may attend"), key("vain", "ignored, but in a kept block"),
-      key("skipped", "ignored, skipped with its block")),
+    swatches([["full", "may attend"], ["hatched", "ignored, but in a kept block"],
+      ["empty", "ignored, skipped with its block"]]),
     said);
   onLook(plate, () => {
     frame = null;
@@ -279,12 +176,8 @@ function board(act) {
   });
 
   function describe({ row, col }) {
-    const { mask, block, kept, rows, cols } = view;
-    const may = mask[row][col];
-    const vain = kept[Math.floor(row / block)][Math.floor(col / block)];
-    const where = `query ${name(rows, row)}, key ${name(cols, col)}`;
-    if (may) return `${where}: may attend`;
-    return `${where}: ignored, ${vain ? "but in a kept block" : "skipped with its block"}`;
+    const { rows, cols } = view;
+    return `query ${name(rows, row)}, key ${name(cols, col)}: ${maskWords(view, { row, col })}`;
   }
 
   const name = (names, i) => (names[i] === String(i) ? String(i) : `${i} ‘${isolated(names[i])}’`);
@@ -292,7 +185,7 @@ function board(act) {
   function lay() {
     const { mask, rows, cols } = view;
     const [nQ, nKv] = [mask.length, mask[0].length];
-    const look = colours(canvas);
+    const look = canvasColours(canvas);
     const pen = canvas.getContext("2d");
     const font = `11px ${look.font}`;
     pen.font = font;
@@ -309,40 +202,23 @@ function board(act) {
       look, font, left, top, cell, upright, every, rowTexts: texts(rows, left - 6),
       colTexts: texts(cols, upright ? top - 6 : cell), key: `${rows}|${cols}|${nQ}|${nKv}`,
     };
-    frame.pen = resize(canvas, left + nKv * cell + right, top + nQ * cell + 2);
+    frame.pen = sizedCanvas(canvas, left + nKv * cell + right, top + nQ * cell + 2);
     frame.hatch = hatching(frame.pen, look.edge, look.paper, 5);
     grid.update({ rows: nQ, cols: nKv, left, top, width: nKv * cell, height: nQ * cell });
   }
 
   function draw() {
     if (!view || !plate.clientWidth) return;
-    const { mask, block, kept, rows, cols, empty_rows } = view;
+    const { mask, rows, cols, empty_rows } = view;
     const [nQ, nKv] = [mask.length, mask[0].length];
     if (frame?.key !== `${rows}|${cols}|${nQ}|${nKv}`) lay();
-    const { pen, look, left, top, cell, hatch } = frame;
+    const { pen, look, left, top, cell } = frame;
     pen.clearRect(0, 0, canvas.width, canvas.height);
     pen.fillStyle = look.paper;
     pen.fillRect(left, top, nKv * cell, nQ * cell);
-    for (let i = 0; i < nQ; i++) {
-      for (let j = 0; j < nKv; j++) {
-        if (!mask[i][j] && !kept[Math.floor(i / block)][Math.floor(j / block)]) continue;
-        pen.fillStyle = mask[i][j] ? look.may : hatch;
-        pen.fillRect(left + j * cell, top + i * cell, cell, cell);
-      }
-    }
-    if (cell > 8) lines(1, look.paper, 1);
-    lines(1, look.edge, 0.25);
-    lines(block, look.paper, 3.5);
-    lines(block, look.ink, 1.5);
+    paintMask(frame, view);
     drawNames(empty_rows, nQ, nKv);
     grid.update({});
-  }
-
-  function lines(every, colour, width) {
-    const { pen, left, top, cell } = frame;
-    pen.strokeStyle = colour;
-    pen.lineWidth = width;
-    rule(pen, view.mask, { left, top, cell, every });
   }
 
   function drawNames(empty, nQ, nKv) {
@@ -394,15 +270,6 @@ function board(act) {
   };
 }
 
-/** All cells from the last one to this one: a quick hand skips none. */
-function between(from, to) {
-  const count = Math.max(Math.abs(to.row - from.row), Math.abs(to.col - from.col), 1);
-  return Array.from({ length: count }, (_, step) => ({
-    row: Math.round(from.row + ((to.row - from.row) * (step + 1)) / count),
-    col: Math.round(from.col + ((to.col - from.col) * (step + 1)) / count),
-  }));
-}
-
 const FORMS = [
   { name: "this book, SDPA", says: "boolean: True = may attend", letters: ["F", "T"], words: ["False", "True"] },
   { name: "nn.MultiheadAttention", says: "boolean: True = ignore", letters: ["T", "F"], words: ["True", "False"] },
@@ -414,18 +281,18 @@ function form({ name, says, letters, words }, act) {
   const inverted = letters[0] === "T";
   let view = null;
   let frame = null;
-  const canvas = h("canvas", { class: "maskeditor-canvas", role: "img" });
+  const canvas = h("canvas", { class: "ab-pen", role: "img" });
   const spot = h("div", { class: "maskeditor-spot" });
   const value = h("b");
   const plate = h("div", {
-    class: "maskeditor-plate ab-drawing", onpointerleave: () => act.point(null),
+    class: "ab-canvas ab-drawing", onpointerleave: () => act.point(null),
     onpointermove(event) {
       const box = canvas.getBoundingClientRect();
       const [row, col] = [event.clientY - box.top, event.clientX - box.left].map((x) => Math.floor(x / frame.cell));
       act.point(view.mask[row]?.[col] === undefined ? null : { row, col });
     },
   }, canvas, spot);
-  const element = h("figure", { class: "maskeditor-form" },
+  const element = h("figure", { class: "ab-board maskeditor-form" },
     h("figcaption", null, h("b", null, name), h("span", { class: "ab-note" }, ` ${says}`)), plate,
     h("p", { class: "maskeditor-value" }, value));
   onLook(plate, () => {
@@ -440,8 +307,8 @@ function form({ name, says, letters, words }, act) {
     const key = `${nQ}|${nKv}`;
     if (frame?.key !== key) {
       const cell = clamp(Math.floor(Math.min((plate.clientWidth - 5) / nKv, 300 / nQ)), 3, 19);
-      const pen = resize(canvas, nKv * cell + 1, nQ * cell + 1);
-      frame = { key, cell, pen, look: colours(canvas) };
+      const pen = sizedCanvas(canvas, nKv * cell + 1, nQ * cell + 1);
+      frame = { key, cell, pen, look: canvasColours(canvas) };
     }
     const { pen, cell, look } = frame;
     const size = Math.floor(Math.min(cell * (letters[0].length > 1 ? 0.5 : 0.62), 11));
@@ -458,7 +325,7 @@ function form({ name, says, letters, words }, act) {
     }));
     pen.strokeStyle = look.edge;
     pen.lineWidth = 0.5;
-    rule(pen, mask, { left: 0, top: 0, cell, every: 1 });
+    ruleCells(pen, { rows: nQ, cols: nKv, left: 0, top: 0, cell, every: 1 });
     const count = inverted ? nQ * nKv - view.cells : view.cells;
     const cells = `${count} of ${nQ * nKv} cells are ${words[inverted ? 0 : 1]}`;
     patch(canvas, { "aria-label": `${name}, ${says}; ${cells}` });
@@ -580,26 +447,17 @@ function bill(act) {
     label: "block of a block-wise kernel", min: 1, max: LARGEST_BLOCK, step: 1, value: 4,
     format: (x) => `${x} × ${x}`, onInput: (x) => act.block(Math.round(x)),
   });
-  const bars = ["dense kernel", "block-wise kernel", "the mask itself"].map((name) => {
-    const [label, fill, share] = [h("span"), h("div", { class: "ab-meter-fill" }), h("span")];
-    patch(label, { text: name });
-    const meter = h("div", { class: "ab-meter", "aria-hidden": "true" }, fill);
-    const row = h("div", { class: "maskeditor-bar" }, label, meter, share);
-    return { row, fill, share };
-  });
+  const shares = meters(["dense kernel", "block-wise kernel", "the mask itself"], "maskeditor-bar");
   const blocks = h("p");
   const python = h("p", { class: "maskeditor-python" });
   const element = h("div", { class: "ab-panel maskeditor-panel" }, block.element,
     h("div", null, h("div", { class: "ab-label" }, "FLOPs, of those that a dense kernel does"),
-      bars.map((bar) => bar.row)), blocks, python);
+      shares.elements), blocks, python);
   return {
     element,
     update({ block: side, kept, whole, saved, density, cells, nQ, nKv, empty_rows }) {
       block.set(side);
-      [1, 1 - saved, density].forEach((share, i) => {
-        patch(bars[i].fill, { style: `width:${100 * share}%` });
-        patch(bars[i].share, { text: `${format(100 * share, 1)} %` });
-      });
+      shares.update([1, 1 - saved, density].map((share) => [share, `${format(100 * share, 1)} %`]));
       const all = kept.flat();
       const count = all.filter(Boolean).length;
       patch(blocks, {
@@ -647,9 +505,9 @@ const INPUTS = ["mask", "block", "tokens"];
 
 function render({ model, el }) {
   const s = {}; // the model's inputs, as last read
-  const ui = { recipe: null, tied: true, past: [], tag: null, pointed: null };
+  const ui = { recipe: null, tied: true, pointed: null };
+  const history = undoHistory(REMEMBERED);
   let view = null; // what is drawn
-  let changed = false; // whether the reader has changed something that is not drawn yet
 
   const act = {
     may: ({ row, col }) => s.mask[row][col],
@@ -663,14 +521,13 @@ function render({ model, el }) {
     paint(cells, value, begin) {
       const mask = s.mask.map((row) => [...row]);
       for (const { row, col } of cells) mask[row][col] = value;
-      if (!same(mask, s.mask)) repaint(mask, begin ? {} : ui.tag); // {}: equal to no other tag
+      if (!sameCells(mask, s.mask)) repaint(mask, begin ? {} : history.tag); // {}: equal to no other tag
     },
     invert: () => repaint(s.mask.map((row) => row.map((may) => !may)), null),
     fill: (value) => repaint(s.mask.map((row) => row.map(() => value)), null),
     undo() {
-      const before = ui.past.pop();
+      const before = history.back();
       if (!before) return;
-      ui.tag = null;
       ui.recipe = before.recipe;
       ui.tied &&= before.mask.length === before.mask[0].length;
       put({ mask: before.mask });
@@ -713,10 +570,10 @@ function render({ model, el }) {
     change(mask, { ...ui.recipe, op: "alone", first: { ...ui.recipe.first, kind: "painted", cells: mask } }, tag);
   }
 
-  /** Steps with the same tag are undone as one: a stroke of the brush, a slider's way. */
+  const present = () => ({ mask: s.mask, recipe: ui.recipe });
+
   function change(mask, recipe, tag) {
-    if (tag === null || tag !== ui.tag) ui.past = [...ui.past, { mask: s.mask, recipe: ui.recipe }].slice(-REMEMBERED);
-    ui.tag = tag;
+    history.keep(present(), tag);
     ui.recipe = recipe;
     put({ mask });
   }
@@ -724,15 +581,13 @@ function render({ model, el }) {
   function put(changes) {
     Object.assign(s, changes);
     commit(model, changes);
-    changed = true;
-    schedule();
+    schedule.byHand();
   }
 
-  function draw() {
-    if (!pull() && !changed) return;
+  function draw(byHand) {
+    if (!pull() && !byHand) return;
     redraw();
-    if (!changed) return;
-    changed = false;
+    if (!byHand) return;
     const { cells, nQ, nKv, kept, empty_rows } = view;
     const blocks = kept.flat();
     announce(root, `${cells} of ${nQ * nKv} may attend, ${blocks.filter(Boolean).length} of ${blocks.length} blocks ` +
@@ -745,7 +600,7 @@ function render({ model, el }) {
     const rows = Array.from({ length: nQ }, (_, i) => s.tokens[i + nKv - nQ] ?? String(i));
     view = {
       ...s, ...results(s.mask, s.block), nQ, nKv, rows, cols, recipe: ui.recipe, tied: ui.tied,
-      undoable: ui.past.length > 0, code: `mask = ${recipeCode(ui.recipe, nQ, nKv)}${CALLS}`,
+      undoable: history.any, code: `mask = ${recipeCode(ui.recipe, nQ, nKv)}${CALLS}`,
     };
     for (const each of [paper, ...forms, recipe, sizes, cost, code]) each.update(view);
     patch(empty, { text: emptyWords(view), "data-any": view.empty_rows.length > 0 });
@@ -756,10 +611,9 @@ function render({ model, el }) {
   function pull() {
     const next = Object.fromEntries(INPUTS.map((name) => [name, model.get(name)]));
     if (INPUTS.every((name) => next[name] === s[name])) return false;
-    if (!s.mask || !same(next.mask, s.mask)) {
-      if (s.mask) ui.past = [...ui.past, { mask: s.mask, recipe: ui.recipe }].slice(-REMEMBERED);
+    if (!s.mask || !sameCells(next.mask, s.mask)) {
+      if (s.mask) history.keep(present());
       ui.recipe = recognised(next.mask);
-      ui.tag = null;
       ui.tied = next.mask.length === next.mask[0].length;
     }
     Object.assign(s, next);

@@ -486,7 +486,6 @@ function headsPanel() {
 function render({ model, el }) {
   let now = null;
   let held = { key: "" }; // what one slider's move leaves as it is
-  let changed = false; // whether the reader has moved something that is not drawn yet
   const controls = settings(change);
   const [line, chart, sum, dials, heads] = [numberLine(), curve(change), arithmetic(), clocks(change), headsPanel()];
   const root = explorerRoot("position", "Position explorer", h("div", { class: "position-stack" },
@@ -494,8 +493,7 @@ function render({ model, el }) {
 
   function change(changes) {
     commit(model, changes);
-    changed = true;
-    schedule();
+    schedule.byHand();
   }
 
   function read() {
@@ -511,13 +509,12 @@ function render({ model, el }) {
       terms: held.terms(inputs.shift, inputs.distance) };
   }
 
-  function draw() {
+  function draw(byHand) {
     now = read();
     dials.element.hidden = !(now.scheme === "sinusoidal" || now.scheme === "rope");
     heads.element.hidden = now.scheme !== "alibi";
     for (const each of [controls, line, chart, sum, dials, heads]) if (!each.element.hidden) each.update(now);
-    if (!changed) return;
-    changed = false;
+    if (!byHand) return;
     announce(root, Number.isNaN(now.score) ? "no score: the query stands beyond the table"
       : `${NAMES[now.scheme]}, distance ${now.distance}: score ${format(now.score)}`);
   }

@@ -11,7 +11,7 @@ from traitlets import observe
 
 from attnbook import functional, positions
 
-from ._base import Count, Explorer, Number, Result, _Input, _short
+from ._base import Count, Explorer, Name, Number, Result
 from .qkv import default_vectors
 
 SCHEMES = ("none", "sinusoidal", "learned", "rope", "alibi")
@@ -59,15 +59,6 @@ def _learned(d, shift):
     return rows
 
 
-class _Scheme(_Input):
-    """One of the names."""
-
-    def validate(self, obj, value):
-        if not isinstance(value, str) or value not in SCHEMES:
-            raise self.refuse(", ".join(SCHEMES[:-1]) + f" or {SCHEMES[-1]}", _short(value))
-        return value
-
-
 class PositionExplorer(Explorer):
     """One word at every position; the score of a query with the key at each distance, under five schemes.
 
@@ -86,7 +77,7 @@ class PositionExplorer(Explorer):
 
     module = "position"
 
-    scheme = _Scheme("rope", help="how positions are told apart")
+    scheme = Name(SCHEMES, "rope", help="how positions are told apart")
     distance = Count(8, low=0, high=FARTHEST, help="how far before the query the key stands")
     base = Number(10_000.0, low=1.0, high=1e9, help="the slowest pair of components turns by base^(2/d - 1) a token")
     d = Count(32, low=2, high=WIDEST, step=2, help="the width of query and key")

@@ -12,12 +12,16 @@ from PIL import Image
 from attnbook import functional
 from attnbook.widgets import (
     AlignmentExplorer,
+    CostExplorer,
     LookupExplorer,
     MaskExplorer,
     MultiHeadExplorer,
+    PatternExplorer,
     PositionExplorer,
     QKVExplorer,
     SoftmaxExplorer,
+    StateExplorer,
+    TileExplorer,
 )
 
 AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
@@ -49,6 +53,10 @@ def picture_explorer():
     return AlignmentExplorer(weights, target=["what", "is", "it"], image=image, grid=(2, 3), expected=[0, 1, 5])
 
 
+def state_explorer():
+    return StateExplorer(7, d=5, rule="delta", beta=0.9, written=9, query=3)
+
+
 EXPLORERS = [
     softmax_explorer,
     lookup_explorer,
@@ -57,6 +65,10 @@ EXPLORERS = [
     mask_explorer,
     alignment_explorer,
     picture_explorer,
+    CostExplorer,
+    PatternExplorer,
+    TileExplorer,
+    state_explorer,
 ]
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from attnbook import book, functional, masks
-from attnbook.widgets import MultiHeadExplorer
+from attnbook.costs import Machine
+from attnbook.widgets import CostExplorer, MultiHeadExplorer, PatternExplorer, StateExplorer, TileExplorer
+from attnbook.widgets.costs import OPTIONS, SIZES
 from attnbook.widgets.position import scores_by_distance
 from house import ROOT
 from quizzes import answer_by_keyboard
@@ -65,9 +67,36 @@ def alignment_results(state):
     return {"shown": shown, "mass": np.array(mass)}
 
 
+def pattern_results(state):
+    python = PatternExplorer(**{name: state[name] for name in ("mask", "causal", "unit", "block", "layers")})
+    return {name: getattr(python, name) for name in ("kept", "cost", "density", "hops", "reach")}
+
+
+def cost_results(state):
+    inputs = {name: state[name] for name in (*SIZES, *OPTIONS, "measure")}
+    python = CostExplorer(machine=Machine(**state["machine"]), **inputs)
+    figures = [[cost.flops, cost.bytes, cost.memory, python.times[kind].seconds] for kind, cost in python.costs.items()]
+    crossover = {} if python.crossover is None else {"crossover": python.crossover}
+    return {"share": list(python.share.values()), "figures": figures, **crossover}
+
+
+def tile_results(state):
+    python = TileExplorer(**{name: state[name] for name in TileExplorer.inputs})
+    return {**python.running, **{name: getattr(python, name) for name in ("fast", "bytes_tiled", "bytes_naive")}}
+
+
+def state_results(state):
+    python = StateExplorer(**{name: state[name] for name in StateExplorer.inputs})
+    return {name: getattr(python, name) for name in ("state", "read", "errors", "parts")}
+
+
 RESULTS = {"softmax": softmax_results, "lookup": lookup_results, "qkv": qkv_results}
 RESULTS |= {"position": position_results, "multihead": multihead_results}
+RESULTS |= {"tiles": tile_results}
+RESULTS |= {"states": state_results}
 RESULTS |= {"maskeditor": mask_results, "alignment": alignment_results}
+RESULTS |= {"costs": cost_results}
+RESULTS |= {"patterns": pattern_results}
 # Of the results, what stands in the explorer in words and figures.
 SHOWN = {
     "softmax": lambda state, results: [*results["weights"], results["entropy"]],
@@ -75,9 +104,15 @@ SHOWN = {
     "qkv": lambda state, results: results["out"][state["selected"]][:2],
     "position": lambda state, results: [results["score"]],
     "multihead": lambda state, results: [*results["out"][state["selected"]][:2], *results["moved"]],
+    "states": lambda state, results: [*results["errors"][state["query"] : state["query"] + 1],
+                                      *([results["errors"].mean()] if state["written"] else [])],  # fmt: skip
+    # Of a row that no tile has met yet, m is −∞.
+    "tiles": lambda state, results: [x for name in "mlo" for x in np.ravel(results.get(name, [])) if np.isfinite(x)],
     # The page rounds a half up, Python to the even digit: a hair above, both go up.
     "maskeditor": lambda state, results: [results["saved"] + 1e-9, results["density"] + 1e-9],
+    "patterns": lambda state, results: [results["cost"] + 1e-9, results["density"] + 1e-9],
     "alignment": lambda state, results: [results["shown"][state["selected"]].max()],
+    "costs": lambda state, results: [share + 1e-9 for share in results["share"]],
 }
 
 
