@@ -330,10 +330,10 @@ def small_parts(monkeypatch):
     measured = []
 
     def points():
-        return {f"n = {n}": lambda n=n: measured.append(n) or {"t, s": float(n**2)} for n in (1, 2, 4)}
+        return {f"{n}, round 1": lambda n=n: measured.append(n) or {"t, s": float(n**2)} for n in (1, 2, 4)}
 
     def summary(found):
-        return [measurements._exponent(found, "t, s", 1.9, 2.1), Figure("largest", 16.0)]
+        return [measurements._exponent(measurements._rounds(found), "t, s", 1.9, 2.1), Figure("largest", 16.0)]
 
     parts = {"quick": Part(points, summary), "false": Part(points, lambda found: [Figure("ratio", 2.0, low=5)])}
     monkeypatch.setattr(measurements, "PARTS", parts)
@@ -347,7 +347,7 @@ def test_the_command_measures_prints_and_keeps(small_parts, tmp_path, capsys):
     assert "exponent" in said and "1.9 to 2.1  holds" in said and "largest" in said and str(path) in said
     assert small_parts == [1, 2, 4]
     kept = read_results(path)["quick"]
-    assert kept["points"]["n = 4"] == {"t, s": 16.0} and kept["figures"]["t: exponent of time"] == pytest.approx(2)
+    assert kept["points"]["4, round 1"] == {"t, s": 16.0} and kept["figures"]["t: exponent of time"] == pytest.approx(2)
     assert kept["notes"] == {"t: exponent of time": "n^2.00 (95 % 2.00 to 2.00, from n = 1 on)"}
     assert kept["provenance"]["packages"]["torch"] == torch.__version__
     assert cli.main(["bench", "-o", str(path)]) == 0
@@ -369,11 +369,11 @@ def test_the_command_says_how_to_go_on_after_an_interrupt(small_parts, tmp_path,
         raise KeyboardInterrupt
 
     points = measurements.PARTS["quick"].points()
-    monkeypatch.setitem(measurements.PARTS, "quick", Part(lambda: points | {"n = 4": stopped}, lambda found: []))
+    monkeypatch.setitem(measurements.PARTS, "quick", Part(lambda: points | {"4, round 1": stopped}, lambda found: []))
     path = tmp_path / "r.json"
     assert cli.main(["bench", "quick", "-o", str(path)]) == 130
     assert "the same command goes on" in capsys.readouterr().err
-    assert list(read_results(path)["quick"]["points"]) == ["n = 1", "n = 2"]
+    assert list(read_results(path)["quick"]["points"]) == ["1, round 1", "2, round 1"]
 
 
 def test_a_claim_holds_within_its_bounds():
@@ -387,11 +387,9 @@ def test_every_part_runs_on_a_small_size(name, monkeypatch):
     """Not a measurement: that the functions are there, take what they are given, and yield what is claimed."""
     monkeypatch.setattr(measurements, "LARGEST", 256)
     part = measurements.PARTS[name]
-    if name == "sparse":
-        found = {"kept 0.5": measurements._sparse(0.5, block=32)}
-    else:
-        measure_one = getattr(measurements, f"_{name}")
-        found = {f"n = {n}": measure_one(n) for n in (64, 128, 256)}
+    measure_one = functools.partial(measurements._sparse, block=32) if name == "sparse" else getattr(measurements, f"_{name}")
+    points = measurements._points(measure_one, (0.5,) if name == "sparse" else (64, 128, 256))
+    found = {point: measure() for point, measure in points.items()}
     figures = part.summary(found)
     assert figures and all(math.isfinite(figure.value) for figure in figures)
 

@@ -206,7 +206,7 @@ X = np.ones((2, 5, 4))
     (lambda: linear_attention(X, X, X, chunk=0), "chunk must be an integer of at least 1, got 0"),
     (lambda: linear_attention(X, X, X, feature=np.sin(4)), "feature must be a function"),
     (lambda: linear_attention(X, -X, X, feature=None), "feature must give no negative values.*-1 for k"),
-    (lambda: linear_attention(X, X, X, feature=lambda x: x[..., 0]), "feature must turn q"),
+    (lambda: linear_attention(X, X, X, feature=lambda x: x[..., 0]), "feature must turn k"),
     (lambda: linear_attention(X, X, X, feature=linear.performer(3)), "x must have the width of this map, d_k = 3"),
     (lambda: linear_attention(X, X, X, decay=1.5), r"decay must be in \(0, 1\].*1.5"),
     (lambda: linear_attention(X, X, X, decay=0), r"decay must be in \(0, 1\]"),

@@ -14,7 +14,7 @@ import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import array_api_compat
 from jaxtyping import Float
@@ -118,7 +118,8 @@ def linear_attention(
 
     q (..., n_q, d_k), k (..., n_kv, d_k), v (..., n_kv, d_v), of one floating dtype; leading dimensions broadcast.
 
-    feature     φ, from `features` or a function of your own (..., n, d_k) → (..., n, d_feature); None for none
+    feature     φ, from `features` or a function of your own (..., n, d_k) → (..., n, d_feature), each token by
+                itself; None for none
     form        "chunked" (O(n · (chunk + d)), few large products), "recurrent" (O(n · d), n small ones) or
                 "quadratic" (O(n²)): the same numbers
     decay       causal only: what is older fades, w_ij = Σ_c φ(q_i)_c φ(k_j)_c Π_{j<t≤i} decay_tc. A number in
@@ -136,9 +137,10 @@ def linear_attention(
     xp = _check(q, k, v, form, causal)
     chunk, dtype = _integer("chunk", chunk, 1), q.dtype
     q, k, v = (_widen(xp, x) for x in (q, k, v))
-    features, keys = _features(feature, q=q, k=k, normalise=normalise)
-    log_decay = _log_decay(xp, decay, keys, causal)
-    state = _started(xp, state, keys, v, normalise)
+    features = _Features(feature, normalise)
+    first = features("k", k[..., :1, :])
+    log_decay = _log_decay(xp, decay, first, k.shape[-2], causal)
+    state = _started(xp, state, first, v, normalise)
     state = xp.concat([state.kv, state.norm[..., None]], axis=-1) if normalise else state.kv
     if not causal:
         forward = _all_at_once if form == "quadratic" else _all_by_state
@@ -146,10 +148,10 @@ def linear_attention(
         forward = partial(_in_parts, _one_chunk, chunk)
     else:
         forward = _one_chunk if form == "quadratic" else _token_by_token
-    forward = partial(_divided, forward) if normalise else forward
+    forward = partial(_mapped, features, partial(_divided, forward) if normalise else forward)
     if causal and form == "chunked":  # so that what is made on the way stays small, and so in the cache
         forward = partial(_in_parts, forward, _AT_A_TIME * chunk)
-    out, state = forward(xp, features, keys, v, log_decay, state)
+    out, state = forward(xp, q, k, v, log_decay, state)
     state = State(state[..., :-1], state[..., -1]) if normalise else State(state)
     out = xp.astype(out, dtype)
     return (out, state) if return_state else out
@@ -177,7 +179,7 @@ def delta_rule(
     xp = _check(q, k, v, form, True)
     chunk, dtype, n = _integer("chunk", chunk, 1), q.dtype, q.shape[-2]
     q, k, v = (_widen(xp, x) for x in (q, k, v))
-    beta = _spread(xp, "beta", beta, k, 1)
+    beta = _spread(xp, "beta", beta, k, n, 1)
     state = _started(xp, state, k, v, False).kv
     if form == "recurrent":
         out = []
@@ -195,7 +197,11 @@ def delta_rule(
 # The forms ------------------------------------------------------------------------------------------------------------
 
 
-# Each takes q, k (features), v, the logarithm of the decay or None, and the state; and gives out and the state after.
+# Each takes q, k, v, the logarithm of the decay or None, and the state; and gives out and the state after.
+
+
+def _mapped(features, forward, xp, q, k, v, log_decay, state):
+    return forward(xp, features("q", q), features("k", k), v, log_decay, state)
 
 
 def _divided(forward, xp, q, k, v, log_decay, state):
@@ -338,27 +344,31 @@ def _check(q, k, v, form, causal):
     return xp
 
 
-def _features(feature, q, k, normalise):
-    """φ(q) and φ(k); if the sum of the weights is to divide, no weight may be negative."""
-    if feature is not None and not callable(feature):
-        raise TypeError(f"feature must be a function, such as linear.elu1, or None, got {feature!r}")
-    phi_q, phi_k = (q, k) if feature is None else (feature(q), feature(k))
-    xp = _namespace(q=q, φ_q=phi_q, φ_k=phi_k)
-    for name, given, made in (("q", q, phi_q), ("k", k, phi_k)):
-        if made.ndim != given.ndim or made.shape[:-1] != given.shape[:-1]:
-            raise ValueError(f"feature must turn {name}, {_shape(given)}, into (..., n, d_feature), got {_shape(made)}")
-        if normalise and not getattr(feature, "positive", False) and bool(xp.any(made < 0)):
+class _Features(NamedTuple):
+    """φ, checked: one row of features a token, and none of them negative if the sum of the weights is to divide."""
+
+    feature: Callable | None
+    normalise: bool
+
+    def __call__(self, name, x):
+        if self.feature is not None and not callable(self.feature):
+            raise TypeError(f"feature must be a function, such as linear.elu1, or None, got {self.feature!r}")
+        made = x if self.feature is None else self.feature(x)
+        xp = _namespace(**{name: x, f"φ_{name}": made})
+        if made.ndim != x.ndim or made.shape[:-1] != x.shape[:-1]:
+            raise ValueError(f"feature must turn {name}, {_shape(x)}, into (..., n, d_feature), got {_shape(made)}")
+        if self.normalise and not getattr(self.feature, "positive", False) and bool(xp.any(made < 0)):
             raise ValueError(f"feature must give no negative values, for the sum of the weights divides, and could be "
                              f"0; got {float(xp.min(made)):.3g} for {name} (or pass normalise=False)")
-    return phi_q, phi_k
+        return made
 
 
-def _log_decay(xp, decay, keys, causal):
+def _log_decay(xp, decay, keys, n, causal):
     if decay is None:
         return None
     if not causal:
         raise ValueError("decay needs causal=True: it makes what is older fade, and without order nothing is older")
-    decay = _spread(xp, "decay", decay, keys, keys.shape[-1])
+    decay = _spread(xp, "decay", decay, keys, n, keys.shape[-1])
     if not bool(xp.all((decay > 0) & (decay <= 1))):
         raise ValueError(f"decay must be in (0, 1], got values from {float(xp.min(decay))} to {float(xp.max(decay))}")
     return xp.log(decay)
@@ -368,9 +378,8 @@ def _is_number(value) -> bool:
     return isinstance(value, numbers.Real)
 
 
-def _spread(xp, name, value, keys, width):
-    """`value`, a number or an array, as (..., n, 1) or (..., n, width) beside keys (..., n, d_feature)."""
-    n = keys.shape[-2]
+def _spread(xp, name, value, keys, n, width):
+    """`value`, a number or an array, as (..., n, 1) or (..., n, width) beside n keys (..., d_feature)."""
     if not array_api_compat.is_array_api_obj(value):
         value = xp.full((n, 1), _number(name, value), dtype=keys.dtype, device=array_api_compat.device(keys))
     value = _widen(xp, value)
@@ -378,8 +387,8 @@ def _spread(xp, name, value, keys, width):
     fits = value.ndim >= 2 and value.shape[-2] in (1, n) and value.shape[-1] in (1, width)
     if not fits or _broadcast(value.shape[:-2], keys.shape[:-2]) is None:
         shape = f"(..., {n}, {width})"
-        raise ValueError(f"{name} must be a number or broadcast to {shape} beside keys {_shape(keys)}, "
-                         f"got shape {_shape(value)}")
+        raise ValueError(f"{name} must be a number or broadcast to {shape} beside keys "
+                         f"{(*keys.shape[:-2], n, keys.shape[-1])}, got shape {_shape(value)}")
     return xp.broadcast_to(value, (*value.shape[:-2], n, value.shape[-1]))
 
 

@@ -1,11 +1,14 @@
 """The book's measurements of efficient attention: `attnbook bench` runs them, `benchmarks/results/` keeps them.
 
 A part is a set of points, {name: function that measures it}, and a summary of them, the figures that the chapters
-claim. Candidates whose ratio is claimed are timed in turns at one point, so a ratio always comes from one run.
+claim. Candidates whose ratio is claimed are timed in turns at one point, so a ratio always comes from one run. And
+all sizes are gone through several times, round after round: a machine that is slow for a minute then spoils a round of
+each size instead of all that is known of one, and the median over the rounds passes it by.
 """
 
 import math
 import os
+import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +20,7 @@ from attnbook import bench
 
 D_K, N_HEADS = 64, 8
 LARGEST = 8192
+ROUNDS = 5
 SIZES = (1024, 1448, 2048, 2896, 4096, 5792, LARGEST)  # steps of √2: enough points for an interval
 
 
@@ -82,15 +86,22 @@ def table(figures: list[Figure]) -> str:
 # What is compared, on random numbers of one shape ---------------------------------------------------------------------
 
 
-def _compared(functions: dict[str, Callable[[], object]], kind: str, repeats: int = 5, seconds: float = 20) -> dict:
-    """Median, quartiles and memory of each, timed in turns: bytes beyond the inputs, and beyond inputs and output."""
-    timings = bench.time_all(functions, repeats=repeats, seconds=seconds)
+def _compared(functions: dict[str, Callable[[], object]], kind: str, memory: bool) -> dict:
+    """Times of each, measured in turns; and memory, in bytes beyond the inputs and also beyond the output.
+
+    "s" is the fastest of a few calls: others who use the machine only ever add to the time, and they add more to a
+    program of many small steps, in which two threads wait for each other, than to one of a few large ones.
+    """
+    timings = bench.time_all(functions, repeats=5, seconds=6)
     figures = {}
     for name, function in functions.items():
         timing = timings[name]
-        figures[f"{name}, s"] = timing.median
+        figures[f"{name}, s"] = timing.best
+        figures[f"{name}, s, median"] = timing.median
         figures[f"{name}, s, quartiles"] = [timing.q25, timing.q75]
         figures[f"{name}, repeats"] = timing.repeats
+        if not memory:
+            continue
         figures[f"{name}, bytes"] = bench.extra_memory(function, kind)
         figures[f"{name}, bytes beyond the output"] = figures[f"{name}, bytes"] - function().nbytes
     return figures
@@ -111,7 +122,7 @@ def _machine() -> dict:
     return {"name": machine.name, "FLOP/s": machine.flops, "bytes/s": machine.bandwidth, "source": machine.source}
 
 
-def _numpy(n: int) -> dict:
+def _numpy(n: int, memory: bool = True) -> dict:
     from attnbook import functional
     from attnbook.efficient.tiled import tiled_attention
 
@@ -121,7 +132,7 @@ def _numpy(n: int) -> dict:
         "as the book writes it": lambda: functional.attention(q, k, v),
         "tiled": lambda: tiled_attention(q, k, v),
     }
-    return _compared(functions, "numpy", repeats=9)
+    return _compared(functions, "numpy", memory)
 
 
 def plain_numpy(q, k, v):
@@ -133,7 +144,7 @@ def plain_numpy(q, k, v):
     return weights @ v
 
 
-def _dense(n: int) -> dict:
+def _dense(n: int, memory: bool = True) -> dict:
     import torch
 
     from attnbook.efficient.tiled import tiled_attention
@@ -145,10 +156,10 @@ def _dense(n: int) -> dict:
     }
     if 2 * N_HEADS * n**2 * 4 < _memory() / 2:  # its two tables must not push the machine into swapping
         functions["naive"] = lambda: torch.softmax(q @ k.mT / math.sqrt(D_K), dim=-1) @ v
-    return _compared(functions, "torch")
+    return _compared(functions, "torch", memory)
 
 
-def _causal(n: int) -> dict:
+def _causal(n: int, memory: bool = True) -> dict:
     import torch
 
     from attnbook.efficient.linear import linear_attention
@@ -160,10 +171,10 @@ def _causal(n: int) -> dict:
         "window 256": lambda: window_attention(q, k, v, 256),
         "chunked linear": lambda: linear_attention(q, k, v, causal=True, form="chunked"),
     }
-    return _compared(functions, "torch", repeats=9)
+    return _compared(functions, "torch", memory)
 
 
-def _sparse(kept: float, block: int = 128) -> dict:
+def _sparse(kept: float, memory: bool = True, block: int = 128) -> dict:
     from attnbook.efficient.sparse import block_sparse_attention
     from attnbook.efficient.tiled import tiled_attention
 
@@ -175,7 +186,7 @@ def _sparse(kept: float, block: int = 128) -> dict:
         "dense tiled": lambda: tiled_attention(q, k, v),
         "block-sparse": lambda: block_sparse_attention(q, k, v, layout, block),
     }
-    return _compared(functions, "torch") | {"kept": float(layout.mean())}
+    return _compared(functions, "torch", memory) | {"kept": float(layout.mean())}
 
 
 def _memory() -> float:
@@ -188,20 +199,32 @@ def _memory() -> float:
 # What follows from it -------------------------------------------------------------------------------------------------
 
 
-def _points(measure_one: Callable[[int], dict], sizes=SIZES) -> dict[str, Callable[[], dict]]:
-    return {f"n = {n}": partial(measure_one, n) for n in sizes}
+def _points(measure_one: Callable[[float, bool], dict], values) -> dict[str, Callable[[], dict]]:
+    """Round after round through the values. Memory is the same in every round, so it is measured in the first."""
+    return {f"{value}, round {round_}": partial(measure_one, value, round_ == 1)
+            for round_ in range(1, ROUNDS + 1) for value in values}  # fmt: skip
 
 
-def _exponent(found: dict[str, dict], name: str, low: float | None = None, high: float | None = None) -> Figure:
-    """The exponent of one program's "s" or "bytes …" over all the points that have it."""
-    pairs = [(int(point.removeprefix("n = ")), figures[name]) for point, figures in found.items() if name in figures]
-    fit = bench.fit_exponent(*zip(*pairs))
+def _rounds(found: dict[str, dict]) -> dict[float, list[dict]]:
+    """The figures of each value, one dict a round."""
+    rounds: dict[float, list[dict]] = {}
+    for point, figures in found.items():
+        rounds.setdefault(float(point.split(",")[0]), []).append(figures)
+    return rounds
+
+
+def _exponent(rounds: dict[float, list[dict]], name: str, low: float | None = None, high: float | None = None):
+    """The exponent of one program's "s" or "bytes …", medians over the rounds, over all the sizes that have it."""
+    values = {n: [figures[name] for figures in of_n if name in figures] for n, of_n in rounds.items()}
+    fit = bench.fit_exponent(*zip(*((n, statistics.median(of_n)) for n, of_n in values.items() if of_n)))
     what = "time" if name.endswith(", s") else "extra memory"
     return Figure(f"{name.split(',')[0]}: exponent of {what}", fit.exponent, low, high, note=str(fit))
 
 
-def _ratio(figures: dict, over: str, under: str, what: str = "s") -> float:
-    return figures[f"{over}, {what}"] / figures[f"{under}, {what}"]
+def _ratio(rounds: list[dict], over: str, under: str, what: str = "s") -> float:
+    """The median of the rounds' ratios."""
+    over, under = f"{over}, {what}", f"{under}, {what}"
+    return statistics.median(figures[over] / figures[under] for figures in rounds if over in figures)
 
 
 def _of_machine(found: dict[str, dict]) -> list[Figure]:
@@ -210,7 +233,7 @@ def _of_machine(found: dict[str, dict]) -> list[Figure]:
 
 
 def _of_numpy(found: dict[str, dict]) -> list[Figure]:
-    last, where = found[f"n = {LARGEST}"], "NumPy, one head, n = 8192"
+    last, where = _rounds(found)[LARGEST], "NumPy, one head, n = 8192"
     book, more = "as the book writes it", "bytes beyond the output"
     return [
         Figure(f"{where}: memory beyond the output, naive ÷ tiled", _ratio(last, "naive", "tiled", more), low=100),
@@ -220,33 +243,36 @@ def _of_numpy(found: dict[str, dict]) -> list[Figure]:
 
 
 def _of_dense(found: dict[str, dict]) -> list[Figure]:
-    last = found[f"n = {LARGEST}"]
-    names = [name for name in ("naive", "SDPA", "tiled") if sum(f"{name}, s" in f for f in found.values()) >= 3]
+    rounds = _rounds(found)
+    last = rounds[LARGEST]
+    counts = {name: sum(f"{name}, s" in of_n[0] for of_n in rounds.values()) for name in ("naive", "SDPA", "tiled")}
+    names = [name for name, count in counts.items() if count > 2]  # what a fit needs
     figures = [Figure("n = 8192: time of tiled ÷ SDPA", _ratio(last, "tiled", "SDPA"), high=2)]
-    if "naive, s" in last:
+    if "naive, s" in last[0]:
         figures += [Figure("n = 8192: memory of naive ÷ tiled", _ratio(last, "naive", "tiled", "bytes")),
                     Figure("n = 8192: time of naive ÷ SDPA", _ratio(last, "naive", "SDPA"))]
-    figures += [_exponent(found, f"{name}, s", 1.85, 2.15) for name in names]
+    figures += [_exponent(rounds, f"{name}, s", 1.85, 2.15) for name in names]
     bounds = {"tiled": 0.3}
-    return figures + [_exponent(found, f"{name}, bytes beyond the output", high=bounds.get(name)) for name in names]
+    return figures + [_exponent(rounds, f"{name}, bytes beyond the output", high=bounds.get(name)) for name in names]
 
 
 def _of_causal(found: dict[str, dict]) -> list[Figure]:
-    last = found[f"n = {LARGEST}"]
+    rounds = _rounds(found)
+    last = rounds[LARGEST]
     return [
         Figure("n = 8192: time of causal SDPA ÷ window 256", _ratio(last, "causal SDPA", "window 256"), low=5),
         Figure("n = 8192: time of causal SDPA ÷ chunked linear", _ratio(last, "causal SDPA", "chunked linear"), low=8),
-        _exponent(found, "causal SDPA, s", 1.85, 2.15),
-        _exponent(found, "window 256, s", 0.7, 1.3),
-        _exponent(found, "chunked linear, s", 0.7, 1.3),
+        _exponent(rounds, "causal SDPA, s", 1.85, 2.15),
+        _exponent(rounds, "window 256, s", 0.7, 1.3),
+        _exponent(rounds, "chunked linear, s", 0.7, 1.3),
     ]
 
 
 def _of_sparse(found: dict[str, dict]) -> list[Figure]:
     figures = []
-    for figures_of_one in found.values():
-        kept = figures_of_one["kept"]
-        ratio = _ratio(figures_of_one, "block-sparse", "dense tiled") / kept
+    for rounds in _rounds(found).values():
+        kept = rounds[0]["kept"]
+        ratio = _ratio(rounds, "block-sparse", "dense tiled") / kept
         high = 1.3 if kept < 0.15 else None
         name = f"n = 8192, {kept:.0%} kept: time of block-sparse ÷ (dense tiled · kept)"
         figures.append(Figure(name, ratio, high=high))
@@ -255,8 +281,8 @@ def _of_sparse(found: dict[str, dict]) -> list[Figure]:
 
 PARTS = {
     "machine": Part(lambda: {"roofline": _machine}, _of_machine),
-    "numpy": Part(lambda: _points(_numpy, (1024, 2048, 4096, LARGEST)), _of_numpy),
-    "dense": Part(lambda: _points(_dense), _of_dense),
-    "causal": Part(lambda: _points(_causal), _of_causal),
-    "sparse": Part(lambda: {f"kept {kept}": partial(_sparse, kept) for kept in (0.05, 0.1, 0.2, 0.5)}, _of_sparse),
+    "numpy": Part(lambda: _points(_numpy, (2048, LARGEST)), _of_numpy),
+    "dense": Part(lambda: _points(_dense, SIZES), _of_dense),
+    "causal": Part(lambda: _points(_causal, SIZES), _of_causal),
+    "sparse": Part(lambda: _points(_sparse, (0.05, 0.1, 0.2, 0.5)), _of_sparse),
 }
