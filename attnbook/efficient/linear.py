@@ -29,7 +29,7 @@ __all__ = ["State", "delta_rule", "elu1", "hedgehog", "linear_attention", "perfo
 
 Array = Any
 FORMS = ("chunked", "recurrent", "quadratic")
-_AT_A_TIME = 16  # chunks
+_AT_A_TIME = 8  # chunks: enough for each call to be worth its cost, and all of it stays in the cache
 _LEAF = 8  # a block of so many tokens with a decay for each channel is computed pair by pair
 
 
@@ -145,11 +145,11 @@ def linear_attention(
     if not causal:
         forward = _all_at_once if form == "quadratic" else _all_by_state
     elif form == "chunked":
-        forward = partial(_in_parts, _one_chunk, chunk)
+        forward = partial(_in_chunks, chunk)
     else:
-        forward = _one_chunk if form == "quadratic" else _token_by_token
+        forward = partial(_in_chunks, q.shape[-2]) if form == "quadratic" else _token_by_token
     forward = partial(_mapped, features, partial(_divided, forward) if normalise else forward)
-    if causal and form == "chunked":  # so that what is made on the way stays small, and so in the cache
+    if causal and form == "chunked":
         forward = partial(_in_parts, forward, _AT_A_TIME * chunk)
     out, state = forward(xp, q, k, v, log_decay, state)
     state = State(state[..., :-1], state[..., -1]) if normalise else State(state)
@@ -242,14 +242,31 @@ def _token_by_token(xp, q, k, v, log_decay, state):
     return xp.concat(out, axis=-2), state
 
 
-def _one_chunk(xp, q, k, v, log_decay, state):
-    """The table of weights for what is inside, the state for what came before. One chunk of n is the quadratic form."""
+def _in_chunks(chunk, xp, q, k, v, log_decay, state):
+    """Inside a chunk the table of weights, between chunks the state. One chunk is the quadratic form."""
+    n = q.shape[-2]
+    q, k, v = (_cut(xp, x, chunk) for x in (q, k, v))
     if log_decay is None:
-        return _earlier(xp, q @ k.mT) @ v + q @ state, state + k.mT @ v
-    log_decay = xp.cumulative_sum(log_decay, axis=-2)  # since the start of the chunk
-    total = log_decay[..., -1:, :]
-    out = _faded_scores(xp, q, k, log_decay) @ v + (q * xp.exp(log_decay)) @ state
-    return out, state * xp.exp(total).mT + (k * xp.exp(total - log_decay)).mT @ v
+        inside = _earlier(xp, q @ k.mT) @ v
+        states, state = _running(xp, k.mT @ v, None, state)
+    else:
+        log_decay = xp.cumulative_sum(_cut(xp, log_decay, chunk), axis=-2)  # since the start of the chunk
+        total = log_decay[..., -1:, :]
+        inside = _faded_scores(xp, q, k, log_decay) @ v
+        states, state = _running(xp, (k * xp.exp(total - log_decay)).mT @ v, xp.exp(total).mT, state)
+        q = q * xp.exp(log_decay)
+    out = inside + q @ states
+    return out.reshape(*out.shape[:-3], -1, out.shape[-1])[..., :n, :], state
+
+
+def _running(xp, added, decays, state):
+    """The state before each chunk (..., n_chunks, d_feature, d_v), and after the last."""
+    state = xp.broadcast_to(state, (*_broadcast(added.shape[:-3], state.shape[:-2]), *state.shape[-2:]))
+    before = []
+    for i in range(added.shape[-3]):
+        before.append(state[..., None, :, :])
+        state = (state if decays is None else state * decays[..., i, :, :]) + added[..., i, :, :]
+    return xp.concat(before, axis=-3), state
 
 
 def _faded_scores(xp, q, k, log_decay):
@@ -304,6 +321,16 @@ def _read(q, kv):
 def _divide(xp, out, total):
     """out / total, and zeros where nothing had a weight."""
     return out / _ones_where(xp, total == 0, total)
+
+
+def _cut(xp, x, chunk):
+    """(..., n, d) → (..., n_chunks, chunk, d), the last chunk filled up with zeros: a key of zeros adds nothing."""
+    n, width = x.shape[-2:]
+    chunk = min(chunk, n)
+    if n % chunk:
+        filler = xp.zeros((*x.shape[:-2], -n % chunk, width), dtype=x.dtype, device=array_api_compat.device(x))
+        x = xp.concat([x, filler], axis=-2)
+    return x.reshape(*x.shape[:-2], -1, chunk, width)
 
 
 def _parts(n, size):
