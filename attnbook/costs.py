@@ -52,8 +52,8 @@ class Machine:
 MACHINES = {
     machine.name: machine
     for machine in (
-        Machine("H100 SXM", 990e12, 3.35e12, "NVIDIA's data sheet: bfloat16, half of the 1,979 of sparse matrices; HBM3"),
-        Machine("H200 SXM", 990e12, 4.8e12, "NVIDIA's data sheet: bfloat16, half of the 1,979 of sparse matrices; HBM3e"),
+        Machine("H100 SXM", 990e12, 3.35e12, "NVIDIA's data sheet: bfloat16, half of the 1,979 with sparsity; HBM3"),
+        Machine("H200 SXM", 990e12, 4.8e12, "NVIDIA's data sheet: bfloat16, half of the 1,979 with sparsity; HBM3e"),
         Machine("A100 SXM", 312e12, 2.039e12, "NVIDIA's data sheet, 80 GB: bfloat16, dense; HBM2e"),
         Machine("laptop CPU", 384e9, 51.2e9,
                 "assumed: 4 cores at 3 GHz, 32 float32 FLOPs a cycle each (AVX2); two channels of DDR4-3200"),
