@@ -278,7 +278,7 @@ def _of_sparse(found: dict[str, dict]) -> list[Figure]:
     for rounds in _rounds(found).values():
         kept = rounds[0]["kept"]
         ratio = _ratio(rounds, "block-sparse", "dense tiled") / kept
-        high = 1.3 if kept < 0.15 else None
+        high = 1.3 if 0.08 < kept < 0.12 else None
         name = f"n = 8192, {kept:.0%} kept: time of block-sparse ÷ (dense tiled · kept)"
         figures.append(Figure(name, ratio, high=high))
     return figures
