@@ -16,6 +16,10 @@ HOOKED = ["attnbook.functional", "attnbook.masks", "attnbook.positions", "attnbo
 assert not sys.modules.keys() & set(HOOKED), "a plugin imported attnbook before its annotations could be checked"
 install_import_hook(HOOKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
+# Before anything imports Triton, as torch does in corners: its kernels are interpreted here, which it decides only once.
+if importlib.util.find_spec("triton"):
+    import triton_help  # noqa: F401
+
 # A shell starts a background job deaf to Ctrl-C, and its children inherit that; the tests interrupt some of theirs.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

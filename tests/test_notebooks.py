@@ -168,7 +168,7 @@ def test_each_notebook_fetches_the_package_where_there_is_none():
     assert f"git+{repository}\n" in fetch
     # Colab brings these itself.
     stock = {"numpy", "torch", "matplotlib", "ipywidgets", "jupyterlab", "nbformat", "packaging", "pyyaml", "tqdm"}
-    stock |= {"filelock", "platformdirs"}
+    stock |= {"filelock", "platformdirs", "triton"}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     ours = {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]} - stock
     assert ours == set(re.search(r"pip install -q (?!--)(.+)$", fetch, flags=re.M)[1].split())
