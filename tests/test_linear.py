@@ -192,6 +192,22 @@ def test_a_query_without_weights_gets_zeros():
         assert np.all(linear_attention(q, k, v, feature=linear.relu, form=form) == 0)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_an_empty_batch_has_an_empty_answer(form):
+    q = torch.ones(0, 37, 6)
+    for options in ({}, {"decay": 0.9}):
+        out, state = linear_attention(q, q, q, form=form, chunk=10, return_state=True, **options)
+        assert out.shape == (0, 37, 6) and state.kv.shape == (0, 6, 6)
+
+
+def test_half_precision_keeps_its_state_in_float32_and_a_number_may_be_numpys():
+    q, k, v = (random(2, 20, 4, seed=i).half() for i in range(3))
+    _, state = linear_attention(q, k, v, decay=np.float64(0.9), return_state=True)
+    _, wide = linear_attention(q.float(), k.float(), v.float(), decay=0.9, return_state=True)
+    assert state.kv.dtype == state.norm.dtype == torch.float32
+    torch.testing.assert_close(state.kv, wide.kv)
+
+
 # What is refused --------------------------------------------------------------------------------------------------
 
 X = np.ones((2, 5, 4))
@@ -221,6 +237,12 @@ X = np.ones((2, 5, 4))
     (lambda: State.empty(0, 3), "d_feature must be an integer of at least 1"),
     (lambda: State.empty(4, 4).write(np.ones(3), np.ones(4)), "k must have 4 numbers"),
     (lambda: State.empty(4, 3).read(np.ones(3)), "q must have 4 numbers"),
+    (lambda: State.empty(3, 4).write(np.ones(3), np.ones(4), decay="0.5"), "decay must be a NumPy array"),
+    (lambda: linear_attention(X, X, X, causal=1), "causal must be True or False, got 1"),
+    (lambda: linear_attention(X, X, X, decay=torch.full((5, 1), 0.5)), "decay must come from the same library as k"),
+    (lambda: delta_rule(X, X, X, beta=np.ones((5, 1), dtype=int)), "beta must have a floating dtype"),
+    (lambda: linear_attention(X, X, X, state=State(np.ones((4, 4)), torch.ones(4))), "state.norm must come from"),
+    (lambda: linear_attention(X, X, X, state=State(np.ones((4, 4)), -np.ones(4))), "state.norm must not be negative"),
     (lambda: linear.performer(4, 0), "n_features must be an integer of at least 1"),
 ])
 def test_what_is_wrong_is_named(call, named):

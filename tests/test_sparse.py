@@ -85,7 +85,7 @@ def test_leading_dimensions_broadcast(library):
 
 
 @pytest.mark.parametrize("library", ["numpy", "torch"])
-@pytest.mark.parametrize("window", [1, 5, 20, 100])
+@pytest.mark.parametrize("window", [1, 2, 5, 20, 100])
 @pytest.mark.parametrize("sizes", [(37, 37), (1, 300), (300, 300), (200, 330), (9, 5)])
 def test_the_window_is_the_masked_one(library, window, sizes):
     q, k, v = arrays(library, *sizes)
@@ -133,6 +133,28 @@ def test_smaller_dtypes(dtype):
     assert out.dtype == dtype and (out - wide).abs().max() < 4 * torch.finfo(dtype).eps
 
 
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_blocks_of_the_future_are_not_read(library):
+    q, k, v = arrays(library, 24, 24)
+    k[..., 16:, :] = v[..., 16:, :] = np.nan
+    out = np.asarray(sparse.block_sparse_attention(q, k, v, np.ones((3, 3), dtype=bool), 8, causal=True))
+    assert np.isfinite(out[..., :16, :]).all() and np.isnan(out[..., 16:, :]).all()
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_what_a_mask_function_gives_is_checked(library):
+    q, k, v = arrays(library, 24, 24)
+    layout = np.ones((3, 3), dtype=bool)
+    everywhere = sparse.block_sparse_attention(q, k, v, layout, 8, mask=lambda i, j: np.True_)
+    np.testing.assert_allclose(everywhere, sparse.block_sparse_attention(q, k, v, layout, 8), atol=1e-12)
+    for mask in (lambda i, j: i - j, lambda i, j: None, lambda i, j: np.ones((2, 3), dtype=bool)):
+        with pytest.raises(ValueError, match="mask must give True or False for each pair"):
+            sparse.block_sparse_attention(q, k, v, layout, 8, mask=mask)
+    with pytest.raises(TypeError, match="causal must be True or False, got 'no'"):
+        sparse.block_sparse_attention(q, k, v, layout, 8, causal="no")
+    assert sparse.block_sparse_attention(q, k, v[..., :0], layout, 8).shape[-1] == 0
+
+
 def test_reach_is_the_boolean_power_with_residuals():
     mask = rng.random((12, 12)) < 0.15
     step = mask | np.eye(12, dtype=bool)
@@ -144,6 +166,7 @@ def test_reach_is_the_boolean_power_with_residuals():
     assert np.array_equal(sparse.reach(window, 3), masks.causal(30) & masks.local(30, 30, 1 + 3 * 3))
     assert sparse.reach(np.ones((4, 4), dtype=bool), 200).all()
     assert np.array_equal(sparse.reach(np.eye(5, k=-1, dtype=bool), 2), np.tri(5) - np.tri(5, k=-3))
+    assert np.array_equal(sparse.reach(np.eye(5, k=-1, dtype=bool), 4), np.tri(5))
 
 
 def test_wrong_arguments_are_named():

@@ -21,7 +21,8 @@ from jaxtyping import Float
 
 from attnbook.efficient.features import elu1, hedgehog, performer, relu, taylor
 from attnbook.functional import (
-    _broadcast, _check_matrix, _check_q_k, _check_batch, _namespace, _number, _ones_where, _shape, _widen,
+    _broadcast, _check_matrix, _check_q_k, _check_batch, _namespace, _number, _ones_where, _same_library,
+    _shape, _widen,
 )  # fmt: skip
 from attnbook.masks import _integer
 
@@ -72,6 +73,9 @@ class State:
         Raises TypeError or ValueError if k or v do not fit.
         """
         self._check(k=k, v=v)
+        for name, factor in (("decay", decay), ("beta", beta)):
+            if factor is not None and not _is_number(factor):
+                _namespace(kv=self.kv, **{name: factor})
         kv, norm = self.kv, self.norm
         if decay is not None:
             kv = kv * (decay if _is_number(decay) else decay[..., None])
@@ -256,7 +260,8 @@ def _in_chunks(chunk, xp, q, k, v, log_decay, state):
         states, state = _running(xp, (k * xp.exp(total - log_decay)).mT @ v, xp.exp(total).mT, state)
         q = q * xp.exp(log_decay)
     out = inside + q @ states
-    return out.reshape(*out.shape[:-3], -1, out.shape[-1])[..., :n, :], state
+    whole = out.reshape(*out.shape[:-3], out.shape[-3] * out.shape[-2], out.shape[-1])
+    return whole[..., :n, :], state
 
 
 def _running(xp, added, decays, state):
@@ -330,7 +335,7 @@ def _cut(xp, x, chunk):
     if n % chunk:
         filler = xp.zeros((*x.shape[:-2], -n % chunk, width), dtype=x.dtype, device=array_api_compat.device(x))
         x = xp.concat([x, filler], axis=-2)
-    return x.reshape(*x.shape[:-2], -1, chunk, width)
+    return x.reshape(*x.shape[:-2], x.shape[-2] // chunk, chunk, width)
 
 
 def _parts(n, size):
@@ -358,6 +363,8 @@ def _check(q, k, v, form, causal):
     _check_matrix(q=q, k=k, v=v)
     _check_q_k(q, k)
     _check_batch(q=q, k=k, v=v)
+    if not isinstance(causal, bool):
+        raise TypeError(f"causal must be True or False, got {causal!r}")
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(map(repr, FORMS))}, got {form!r}")
     if v.shape[-2] != k.shape[-2]:
@@ -407,9 +414,10 @@ def _is_number(value) -> bool:
 
 def _spread(xp, name, value, keys, n, width):
     """`value`, a number or an array, as (..., n, 1) or (..., n, width) beside n keys (..., d_feature)."""
-    if not array_api_compat.is_array_api_obj(value):
+    if _is_number(value) or not array_api_compat.is_array_api_obj(value):
         value = xp.full((n, 1), _number(name, value), dtype=keys.dtype, device=array_api_compat.device(keys))
-    value = _widen(xp, value)
+    _same_library(k=keys, **{name: value})
+    value = _widen(xp, value) if xp.isdtype(value.dtype, "real floating") else value
     _namespace(k=keys, **{name: value})
     fits = value.ndim >= 2 and value.shape[-2] in (1, n) and value.shape[-1] in (1, width)
     if not fits or _broadcast(value.shape[:-2], keys.shape[:-2]) is None:
@@ -426,7 +434,7 @@ def _started(xp, state, keys, v, normalise) -> State:
         return State.empty(*want, batch=batch, like=keys)
     if not isinstance(state, State):
         raise TypeError(f"state must be a State, as return_state=True gives, got {type(state).__name__}")
-    _namespace(k=keys, state=state.kv)
+    _namespace(k=keys, **{f"state.{name}": part for name, part in vars(state).items() if part is not None})
     for name, part, shape in (("kv", state.kv, want), ("norm", state.norm, want[:1])):
         if part is None and not normalise:
             continue
@@ -435,4 +443,6 @@ def _started(xp, state, keys, v, normalise) -> State:
         lead, tail = part.shape[: -len(shape)], part.shape[-len(shape) :]
         if tuple(tail) != shape or _broadcast(lead, batch) is None:
             raise ValueError(f"state.{name} must have shape {(*batch, *shape)}, got {_shape(part)}")
+    if normalise and bool(xp.any(state.norm < 0)):
+        raise ValueError(f"state.norm must not be negative, for it divides, got {float(xp.min(state.norm)):.3g}")
     return state

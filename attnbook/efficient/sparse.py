@@ -12,6 +12,7 @@ out the bricks of `attnbook.masks`, with numbers that count blocks; `|` puts the
 says who has heard whom when layers are stacked.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -137,6 +138,8 @@ def block_sparse_attention(
     xp = _check(q, k, v)
     n_q, n_kv = q.shape[-2], k.shape[-2]
     _check_layout(layout, block, n_q, n_kv)
+    if not isinstance(causal, bool):
+        raise TypeError(f"causal must be True or False, got {causal!r}")
     scale = None if scale is None else _number("scale", scale)
     allowed = _rules(xp, q, k, causal, mask)
     kept = np.asarray(layout.cpu() if hasattr(layout, "cpu") else layout)
@@ -233,7 +236,7 @@ def _rules(xp, q, k, causal, mask):
         at = rows[:, None] + (n_kv - n_q)
         may = None
         if callable(mask):
-            may = xp.asarray(mask(at, cols[None, :]), device=device)
+            may = xp.asarray(_asked(mask, at, cols[None, :]), device=device)
         elif mask is not None:
             may = mask[..., rows[0] : rows[-1] + 1, :][..., cols]
         if causal and cols[-1] > at[0, 0]:
@@ -242,6 +245,16 @@ def _rules(xp, q, k, causal, mask):
         return may
 
     return allowed
+
+
+def _asked(mask, i, j):
+    """mask(i, j), checked."""
+    may = np.asarray(mask(i, j))
+    wanted = np.broadcast_shapes(i.shape, j.shape)
+    if may.dtype != bool or _broadcast(wanted, may.shape) != wanted:
+        raise ValueError(f"mask must give True or False for each pair of positions, of shape {wanted} here, "
+                         f"got {may.dtype} of shape {may.shape}")
+    return np.ones(wanted, dtype=bool) & may
 
 
 def _spread(xp, q, k, mask):
@@ -265,7 +278,7 @@ def _folded(xp, q, k, v):
     for x in (q, k, v):
         batch = _broadcast(batch, x.shape[:-2])
     each = (xp.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (q, k, v))
-    return batch, *(xp.reshape(x, (1, -1, *x.shape[-2:])) for x in each)
+    return batch, *(xp.reshape(x, (1, math.prod(batch), *x.shape[-2:])) for x in each)
 
 
 class _Blocks:
