@@ -2,6 +2,7 @@
 # make test   set up and run every test, notebooks and browser included
 # make site   build the static site into _site/
 # make serve  build the site, serve it and print its address
+# make gpu    set up and measure the kernels on this machine's GPU (under 8 minutes)
 
 PYTHON ?= python3
 VENV   := .venv
@@ -14,7 +15,7 @@ WORKERS ?= 2
 SETUP  := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test notebooks site serve bench constraints clean
+.PHONY: help lab test notebooks site serve bench gpu constraints clean
 
 help:
 	@sed -n 's/^# make/  make/p' Makefile
@@ -65,6 +66,9 @@ notebooks: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/measure.py
+
+gpu: $(VENV)/.lab
+	$(BIN)/attnbook bench gpu
 
 constraints: $(VENV)/.test
 	(head -1 constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\).*/\1/') > .constraints.new

@@ -21,6 +21,7 @@ import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,7 @@ def time_all(
     clock   "wall": what passes; "cpu": what the processor spends on this process, all threads together. With one
             thread, on an idle machine, the two are the same; on a busy one "cpu" leaves out the turns of others.
             (Windows counts these in steps of 16 ms: there "cpu" is "wall".)
+            "cuda": what the GPU works on it, by its own events, with a cold cache and without Python's time to launch
 
     Raises TypeError or ValueError that names the argument; what a function raises comes through, with its name.
     """
@@ -81,7 +83,7 @@ def time_all(
             break
         for name, function in functions.items():
             try:
-                once = _seconds(function, read)
+                once = _gpu_seconds(function) if clock == "cuda" else _seconds(function, read)
             except Exception as error:
                 error.add_note(f"while timing {name!r}")
                 raise
@@ -91,8 +93,8 @@ def time_all(
 
 
 def _clock(name: str) -> Callable[[], float]:
-    if name not in ("wall", "cpu"):
-        raise ValueError(f"clock must be 'wall' or 'cpu', got {name!r}")
+    if name not in ("wall", "cpu", "cuda"):
+        raise ValueError(f"clock must be 'wall' or 'cpu', or 'cuda' for the time on a GPU, got {name!r}")
     return time.process_time if name == "cpu" and sys.platform != "win32" else time.perf_counter
 
 
@@ -111,6 +113,27 @@ def _seconds(function, read=time.perf_counter) -> float:
             gc.enable()
     del result  # outside the clock
     return end - start
+
+
+def _gpu_seconds(function) -> float:
+    """Seconds between two events around the call, as `triton.testing.do_bench` takes them."""
+    import torch
+
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    _cold_cache(torch).zero_()
+    torch.cuda._sleep(2_000_000)  # cycles: a millisecond, in which Python gets ahead of the GPU
+    start.record()
+    result = function()
+    end.record()
+    end.synchronize()
+    del result
+    return start.elapsed_time(end) / 1e3
+
+
+@cache
+def _cold_cache(torch):
+    """Larger than any cache of a GPU: writing it leaves nothing else there."""
+    return torch.empty(256 * 2**20, dtype=torch.uint8, device="cuda")
 
 
 def _timing(times: list[float]) -> Timing:

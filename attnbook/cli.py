@@ -32,8 +32,9 @@ def main(argv: list[str] | None = None) -> int:
     checking.add_argument("-o", "--output", type=Path, help="write to this file")
     commands.add_parser("progress", help="say which exercises are done")
     benching = commands.add_parser("bench", help="measure what the chapters on efficient attention claim")
-    benching.add_argument("parts", nargs="*", metavar="part", help="what to measure; all of it if not given")
-    benching.add_argument("-o", "--output", type=Path, help="default: benchmarks/results/efficient.json")
+    what = "what to measure; without any, all that needs no GPU; `gpu` and parts of it: the kernels on a GPU"
+    benching.add_argument("parts", nargs="*", metavar="part", help=what)
+    benching.add_argument("-o", "--output", type=Path, help="default: benchmarks/results/efficient.json, or <gpu>.json")
     commands.add_parser("doctor", help="say what this machine has and what the book misses")
     args, rest = parser.parse_known_args(argv)
     for stream in (sys.stdout, sys.stderr):  # a console or a pipe that does not know ✓
@@ -56,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
 
                 print(progress())
             case "bench":
-                bench(args.parts, args.output)
+                return bench(args.parts, args.output)
             case "doctor":
                 return 1 if _doctor() else 0
     except book.BookError as error:
@@ -173,17 +174,27 @@ def _notebook(name: str) -> Path:
     raise book.BookError(f"there is no notebook {name!r}: neither a file nor the number of a chapter")
 
 
-def bench(parts: list[str], output: Path | None = None) -> None:
-    """Measure these parts, print a table of each, and keep every point in `output` as soon as it is measured."""
+def bench(parts: list[str], output: Path | None = None) -> int:
+    """Measure these parts, print a table of each, and keep every point in `output` as soon as it is measured.
+
+    After "gpu" come parts of `gpu_measurements`; 1 if there is no GPU to measure, or the kernels are wrong on it.
+    """
     from tqdm import tqdm
 
     from attnbook.bench import read_results
-    from attnbook.efficient import measurements
+    from attnbook.efficient import gpu_measurements, measurements
 
-    if unknown := [part for part in parts if part not in measurements.PARTS]:
-        raise book.BookError(f"there is no part {unknown[0]!r} to measure; there is {', '.join(measurements.PARTS)}")
+    group, name = measurements, "efficient.json"
+    if parts[:1] == ["gpu"]:
+        if missing := gpu_measurements.missing():
+            print(f"attnbook: `attnbook bench gpu` cannot measure: {missing}", file=sys.stderr)
+            return 1
+        group, name, parts = gpu_measurements, gpu_measurements.file_name(), parts[1:]
+    if unknown := [part for part in parts if part not in group.PARTS]:
+        raise book.BookError(f"there is no part {unknown[0]!r} to measure; there is {', '.join(group.PARTS)}"
+                             + (", and gpu" if group is measurements else ""))  # fmt: skip
     if output is None:
-        output = book.find_root() / "benchmarks/results/efficient.json"
+        output = book.find_root() / "benchmarks/results" / name
     if not output.absolute().parent.is_dir() or output.is_dir():
         raise book.BookError(f"{output} cannot be written: it must be a file in a folder that exists")
     try:
@@ -195,12 +206,16 @@ def bench(parts: list[str], output: Path | None = None) -> None:
         return tqdm(points, desc=name, unit="point", leave=False, disable=None)  # on a terminal
 
     try:
-        for part, figures in measurements.measure(parts or list(measurements.PARTS), output, bar):
+        for part, figures in group.measure(parts or list(group.PARTS), output, bar):
             print(f"{part}\n{measurements.table(figures)}", flush=True)
     except KeyboardInterrupt:
         print(f"\nattnbook: stopped; {output} has what was measured, the same command goes on", file=sys.stderr)
         raise
+    except gpu_measurements.WrongKernels as error:
+        print(f"attnbook: {error}", file=sys.stderr)
+        return 1
     print(f"attnbook: written to {output}")
+    return 0
 
 
 def doctor() -> None:

@@ -199,6 +199,9 @@ def show(drawn: Axes | Figure, alt: str) -> Plot:
     fig = drawn if isinstance(drawn, Figure) else drawn.figure
     said = [f"{ax.get_title(loc='left')}: {'; '.join(ax.said)}" for ax in fig.axes if getattr(ax, "said", None)]
     alt = " ".join(f"{part.strip().rstrip('.')}." for part in [alt, *said]).replace("\n", " ")
+    for legend in filter(None, (ax.get_legend() for ax in fig.axes)):  # a cell's own is black, also on a dark page
+        for text in legend.get_texts():
+            text.set_color(INK)
     out = io.StringIO()
     with matplotlib.rc_context(STYLE):
         # Without a date and with salted ids the same figure is the same text at every run.

@@ -40,6 +40,14 @@ def test_a_figure_carries_the_ink_and_paper_that_the_site_replaces():
     assert plots.INK in svg and plots.PAPER in svg
 
 
+def test_the_legend_of_a_cell_has_that_ink_too():
+    ax = plots.curve([1, 2], {"": [1, 2]}, title="t", xlabel="x", ylabel="y")
+    ax.plot([1, 2], [2, 1], label="added")
+    ax.legend()
+    svg = plots.show(ax, alt="two lines").svg
+    assert re.search(r"<!-- added -->\s*<g style=\"fill: " + plots.INK, svg)
+
+
 def test_show_refuses_a_figure_without_a_description():
     with pytest.raises(ValueError, match="alt must describe"):
         plots.show(plots.bars([1]), alt="  ")

@@ -28,18 +28,21 @@ CAUSAL_SIZES = (2048, 2896, 4096, 5792, LARGEST, 11584, 16384)
 
 @dataclass(frozen=True)
 class Figure:
-    """A number of which is claimed: `low` ≤ value ≤ `high`, with None for no bound; `note` says how sure it is."""
+    """A number of which is claimed: `low` ≤ value ≤ `high`, with None for no bound; `note` says how sure it is.
+
+    A value of None could not be measured, and `note` says why.
+    """
 
     name: str
-    value: float
+    value: float | None
     low: float | None = None
     high: float | None = None
     note: str = ""
 
     @property
     def holds(self) -> bool | None:
-        """Whether the claim is true; None where nothing is claimed."""
-        if self.low is None and self.high is None:
+        """Whether the claim is true; None where nothing is claimed or nothing was measured."""
+        if self.value is None or (self.low is None and self.high is None):
             return None
         return (self.low is None or self.value >= self.low) and (self.high is None or self.value <= self.high)
 
@@ -57,18 +60,21 @@ class Part:
     summary: Callable[[dict[str, dict]], list[Figure]]
 
 
-def measure(names: list[str], path: str | Path | None, progress: Callable | None = None) -> Iterator[tuple]:
+def measure(names: list[str], path: str | Path | None, progress: Callable | None = None,
+            parts: dict[str, Part] | None = None) -> Iterator[tuple]:
     """Measure the parts of these names and yield (name, list of Figures) as each is done.
 
     With a path, points and figures are kept there (see `bench.collect`). `progress(points, name)` wraps the points
-    that are left, as tqdm(points, desc=name) does. Raises ValueError for an unknown name, before anything is measured.
+    that are left, as tqdm(points, desc=name) does. `parts` are PARTS unless given. Raises ValueError for an unknown
+    name, before anything is measured.
     """
+    parts = PARTS if parts is None else parts
     for name in names:
-        if name not in PARTS:
-            raise ValueError(f"part must be one of {', '.join(PARTS)}, got {name!r}")
+        if name not in parts:
+            raise ValueError(f"part must be one of {', '.join(parts)}, got {name!r}")
     for name in names:
         wrap = (lambda points: points) if progress is None else partial(progress, name=name)
-        figures = PARTS[name].summary(bench.collect(PARTS[name].points(), path, name, wrap))
+        figures = parts[name].summary(bench.collect(parts[name].points(), path, name, wrap))
         if path is not None:
             results = bench.read_results(path)
             results[name]["figures"] = {figure.name: figure.value for figure in figures}
@@ -81,20 +87,26 @@ def table(figures: list[Figure]) -> str:
     """A line for each figure: its name, its value, what is claimed of it, whether that holds, and the note."""
     width = max((len(figure.name) for figure in figures), default=0)
     marks = {None: "", True: "holds", False: "DOES NOT HOLD"}
-    parts = (f"  {f.name:<{width}} {f.value:9.4g}  {f.claim:>12}  {marks[f.holds]:13}  {f.note}" for f in figures)
-    return "\n".join(map(str.rstrip, parts))
+    lines = []
+    for f in figures:
+        value = f"{'—':>9}" if f.value is None else f"{f.value:9.4g}"
+        mark = "NOT MEASURED" if f.value is None else marks[f.holds]
+        lines.append(f"  {f.name:<{width}} {value}  {f.claim:>12}  {mark:13}  {f.note}".rstrip())
+    return "\n".join(lines)
 
 
 # What is compared, on random numbers of one shape ---------------------------------------------------------------------
 
 
-def _compared(functions: dict[str, Callable[[], object]], kind: str, memory: bool) -> dict:
+def _compared(functions: dict[str, Callable[[], object]], kind: str, memory: bool, **how) -> dict:
     """Times of each, measured in turns; and memory, in bytes beyond the inputs and also beyond the output.
+
+    `how` goes to `bench.time_all`.
 
     "s" is the fastest of a few calls: others who use the machine only ever add to the time, and they add more to a
     program of many small steps, in which two threads wait for each other, than to one of a few large ones.
     """
-    timings = bench.time_all(functions, repeats=5, seconds=6)
+    timings = bench.time_all(functions, **({"repeats": 5, "seconds": 6} | how))
     figures = {}
     for name, function in functions.items():
         timing = timings[name]

@@ -1,5 +1,6 @@
 """Exercises of chapter 16, the O(n²) bill: counting."""
 
+from fractions import Fraction
 from inspect import signature
 
 import numpy as np
@@ -15,6 +16,13 @@ TWO, SLOPES = "One operation or two", "Intuition"
 def given(rng, **arguments):
     """The arguments as the probe names them."""
     return tuple(arguments.values())
+
+
+def heads(rng, **sizes):
+    """The sizes, if there can be such heads: ValueError where they do not share out each other, or d_model."""
+    if sizes["n_heads"] % sizes["n_kv_heads"] or sizes.get("d_model", 0) % sizes["n_heads"]:
+        raise ValueError(f"n_kv_heads must divide n_heads, and n_heads d_model, got {sizes}")
+    return tuple(sizes.values())
 
 
 def misplaced(exercise, meant, heading, but=()):
@@ -52,12 +60,12 @@ one_line = Exercise(
     solution=flops_of,
     answer=flops_of,
     probes=[
-        Probe("one query, one key, one head", given, n_q=1, n_kv=1, d_k=4, d_v=4, n_heads=1, n_kv_heads=1),
-        Probe("all alike", given, n_q=6, n_kv=6, d_k=6, d_v=6, n_heads=6, n_kv_heads=6),
-        Probe("one head, two widths", given, n_q=5, n_kv=5, d_k=2, d_v=3, n_heads=1, n_kv_heads=1),
-        Probe("fewer queries than keys", given, n_q=2, n_kv=7, d_k=5, d_v=5, n_heads=3, n_kv_heads=3),
-        Probe("grouped heads", given, n_q=11, n_kv=13, d_k=4, d_v=4, n_heads=8, n_kv_heads=2),
-        Probe("nothing alike", given, n_q=5, n_kv=7, d_k=2, d_v=3, n_heads=8, n_kv_heads=4),
+        Probe("one query, one key, one head", heads, n_q=1, n_kv=1, d_k=4, d_v=4, n_heads=1, n_kv_heads=1),
+        Probe("all alike", heads, n_q=6, n_kv=6, d_k=6, d_v=6, n_heads=6, n_kv_heads=6),
+        Probe("one head, two widths", heads, n_q=5, n_kv=5, d_k=2, d_v=3, n_heads=1, n_kv_heads=1),
+        Probe("fewer queries than keys", heads, n_q=2, n_kv=7, d_k=5, d_v=5, n_heads=3, n_kv_heads=3),
+        Probe("grouped heads", heads, n_q=11, n_kv=13, d_k=4, d_v=4, n_heads=8, n_kv_heads=2),
+        Probe("nothing alike", heads, n_q=5, n_kv=7, d_k=2, d_v=3, n_heads=8, n_kv_heads=4),
     ],
     laws=[Law("with n_q = n_kv, d_k = d_v and no grouping it is the package's count", alike)],
     hints=[
@@ -87,6 +95,34 @@ def one_table_for_each_head_of_keys(n_q, n_kv, d_k, d_v, n_heads, n_kv_heads):
 )
 def heads_times_heads(n_q, n_kv, d_k, d_v, n_heads, n_kv_heads):
     return 2 * n_heads * n_kv_heads * n_q * n_kv * (d_k + d_v)
+
+@one_line.wrong(
+    "The two numbers of heads are added. There is one table for each *query* head: a head of keys, shared or not, "
+    "takes part in such tables and brings none of its own.", ARITHMETIC
+)
+def heads_and_heads(n_q, n_kv, d_k, d_v, n_heads, n_kv_heads):
+    return 2 * (n_heads + n_kv_heads) * n_q * n_kv * (d_k + d_v)
+
+@one_line.wrong(
+    "n_heads / n_kv_heads is the size of a *group*: so many query heads share a head of keys. It is not the number of "
+    "heads that compute.", ARITHMETIC
+)
+def size_of_a_group(n_q, n_kv, d_k, d_v, n_heads, n_kv_heads):
+    return 2 * (n_heads // n_kv_heads) * n_q * n_kv * (d_k + d_v)
+
+@one_line.wrong(
+    "The scores are counted for all the query heads, the mixing for the heads of *values* alone. But each query head "
+    "mixes them with weights of its own.", ARITHMETIC
+)
+def mixed_once_for_a_group(n_q, n_kv, d_k, d_v, n_heads, n_kv_heads):
+    return 2 * n_q * n_kv * (n_heads * d_k + n_kv_heads * d_v)
+
+@one_line.wrong(
+    "The mixing is counted for all the query heads, the scores for the heads of *keys* alone. But each query head has "
+    "scores of its own.", ARITHMETIC
+)
+def scored_once_for_a_group(n_q, n_kv, d_k, d_v, n_heads, n_kv_heads):
+    return 2 * n_q * n_kv * (n_kv_heads * d_k + n_heads * d_v)
 
 @one_line.wrong("This is one head's work. Every query head does it: try eight heads.", ARITHMETIC)
 def heads_forgotten(n_q, n_kv, d_k, d_v, n_heads, n_kv_heads):
@@ -234,7 +270,7 @@ def mib_for_gib():
     "“table”: divided by 10⁹, that is GB. A GiB is 2³⁰ bytes, and then the number is round.", MEMORY
 )
 def gb_for_gib():
-    yield from predict.but("table", 2**30 / 1e9, 1.07, 1.074, 1.1)
+    yield from predict.but("table", 2**30 / 1e9, *(round(2**30 / 1e9, digits) for digits in range(1, 6)))
 
 @predict.wrong(
     "“table”: the width of a head has got into it. The scores of a query and a key are *one* number, however wide "
@@ -295,7 +331,11 @@ def cells_for_a_share():
 
 @predict.wrong("“causal”: rounded too much. Give the fraction itself.", HALF)
 def rounded():
-    yield from predict.but("causal", 0.66, 0.67, 0.7)
+    yield from predict.but("causal", 0.66, 0.666, 0.6666, *(round(2 / 3, digits) for digits in range(1, 6)))
+
+@predict.wrong("“causal”: that is per cent. A share is a number from 0 to 1.", HALF)
+def per_cent():
+    yield from predict.but("causal", 200 / 3, 67, 66, *(round(200 / 3, digits) for digits in range(1, 5)))
 
 @predict.wrong("“causal”: that is more than the triangle has. Count row by row: 1, 2 and 3 cells of 9.", HALF)
 def triangle_too_large():
@@ -310,5 +350,9 @@ def computed():
 @predict.right
 def as_floats():
     return {"table": 2**5 * (2**12) ** 2 * 2 / 2**30, "twice": 4.0, "heads": 1.0, "causal": 2 / 3}
+
+@predict.right
+def as_a_fraction():
+    return prediction() | {"causal": Fraction(6, 9)}
 
 predict.right_in_other_forms()

@@ -1,8 +1,10 @@
 """Exercises of chapter 16, the O(n²) bill: slopes, the roofline, and where attention overtakes the rest."""
 
+import numpy as np
+
 from attnbook import costs
 from attnbook.exercises import Exercise, Law, Probe, close
-from attnbook.exercises.ch16 import ARITHMETIC, BESIDE, ROOF, SLOPES, TWO, given, misplaced
+from attnbook.exercises.ch16 import ARITHMETIC, BESIDE, ROOF, SLOPES, TWO, given, heads, misplaced
 
 INTENSITY = "Arithmetic intensity"
 
@@ -115,6 +117,10 @@ def by_the_package(flops, moved, peak, bandwidth):
     seconds, bound = costs.roofline_time(costs.Cost(flops, moved, 0), machine)
     return seconds, bound == "compute"
 
+def floats(rng, **sizes):
+    """In NumPy's floats a division by 0 is infinite: whoever compares FLOPs for each byte is right as well."""
+    return tuple(map(np.float64, sizes.values()))
+
 def twice_the_machine(f, flops, moved, peak, bandwidth):
     return close(2 * f(flops, moved, 2 * peak, 2 * bandwidth)[0], f(flops, moved, peak, bandwidth)[0])
 
@@ -129,8 +135,9 @@ repair = Exercise(
         Probe("few FLOPs a byte", given, flops=600, moved=300, peak=20, bandwidth=5),
         Probe("many FLOPs a byte", given, flops=9000, moved=30, peak=20, bandwidth=5),
         Probe("fewer FLOPs than bytes, and compute-bound", given, flops=200, moved=300, peak=2, bandwidth=5),
-        Probe("nothing to carry", given, flops=50, moved=0, peak=4, bandwidth=5),
-        Probe("nothing to compute", given, flops=0, moved=70, peak=4, bandwidth=5),
+        Probe("fewer FLOPs than bytes, and memory-bound", given, flops=200, moved=300, peak=20, bandwidth=5),
+        Probe("nothing to carry", floats, flops=50, moved=0, peak=4, bandwidth=5),
+        Probe("nothing to compute", floats, flops=0, moved=70, peak=4, bandwidth=5),
         Probe("a machine with a low ridge", given, flops=120, moved=40, peak=3, bandwidth=7),
         Probe("all alike but the bytes", given, flops=6, moved=18, peak=6, bandwidth=6),
     ],
@@ -156,6 +163,18 @@ def still_added(flops, moved, peak, bandwidth):
 def counts_still_compared(flops, moved, peak, bandwidth):
     return max(flops / peak, moved / bandwidth), flops > moved
 
+@repair.wrong(
+    "The time is right now. But the ridge is upside down: the FLOPs for each byte are compared with bandwidth / peak. "
+    "A machine can do peak / bandwidth FLOPs while a byte is carried.", INTENSITY
+)
+def ridge_upside_down(flops, moved, peak, bandwidth):
+    return max(flops / peak, moved / bandwidth), flops * peak > moved * bandwidth
+
+@repair.wrong("That is the time alone. Two things should come back: the seconds, and True if the arithmetic decides.",
+              ROOF)  # fmt: skip
+def time_alone(flops, moved, peak, bandwidth):
+    return max(flops / peak, moved / bandwidth)
+
 @repair.wrong("The shorter time is taken. The work is done when *both* are done.", ROOF)
 def the_shorter(flops, moved, peak, bandwidth):
     return min(flops / peak, moved / bandwidth), flops / peak > moved / bandwidth
@@ -171,6 +190,15 @@ def bound_the_wrong_way_round(flops, moved, peak, bandwidth):
 @repair.wrong("The times are added, and True is told where the *carrying* decides.", ROOF)
 def added_and_the_wrong_way_round(flops, moved, peak, bandwidth):
     return flops / peak + moved / bandwidth, flops / peak < moved / bandwidth
+
+@repair.wrong("Both mistakes are still in it: the times are added, and FLOPs are compared with bytes.", ROOF)
+def as_it_was_found(flops, moved, peak, bandwidth):
+    return flops / peak + moved / bandwidth, flops > moved
+
+@repair.wrong("The times are added, and the ridge is upside down: a machine can do peak / bandwidth FLOPs while a byte "
+              "is carried.", INTENSITY)  # fmt: skip
+def added_and_the_ridge_upside_down(flops, moved, peak, bandwidth):
+    return flops / peak + moved / bandwidth, flops * peak > moved * bandwidth
 
 @repair.wrong("Peak and bandwidth have changed places: FLOPs go with the peak, bytes with the bandwidth.", ROOF)
 def speeds_swapped(flops, moved, peak, bandwidth):
@@ -217,6 +245,14 @@ def by_the_ridge(flops, moved, peak, bandwidth):
     return flops / peak if bound else moved / bandwidth, bound
 
 @repair.right
+def by_the_intensity(flops, moved, peak, bandwidth):
+    return max(flops / peak, moved / bandwidth), flops / moved > peak / bandwidth
+
+@repair.right
+def by_bytes_for_each_flop(flops, moved, peak, bandwidth):
+    return max(flops / peak, moved / bandwidth), moved / flops < bandwidth / peak
+
+@repair.right
 def sorted_times(flops, moved, peak, bandwidth):
     return sorted([flops / peak, moved / bandwidth])[-1], not flops / peak <= moved / bandwidth
 
@@ -242,13 +278,13 @@ build = Exercise(
     solution=crossover,
     answer=crossover,
     probes=[
-        Probe("the layer of 2017", given, d_model=768, n_heads=12, n_kv_heads=12, d_hidden=3072, n_matrices=2),
-        Probe("three matrices", given, d_model=64, n_heads=4, n_kv_heads=4, d_hidden=96),
-        Probe("grouped heads", given, d_model=64, n_heads=8, n_kv_heads=2, d_hidden=96, n_matrices=2),
-        Probe("one head of keys for all", given, d_model=48, n_heads=6, n_kv_heads=1, d_hidden=80),
-        Probe("Llama 3 with 8 billion weights", given, d_model=4096, n_heads=32, n_kv_heads=8, d_hidden=14336),
-        Probe("an MLP as wide as the model", given, d_model=40, n_heads=4, n_kv_heads=4, d_hidden=40, n_matrices=4),
-        Probe("one head", given, d_model=16, n_heads=1, n_kv_heads=1, d_hidden=40),
+        Probe("the layer of 2017", heads, d_model=768, n_heads=12, n_kv_heads=12, d_hidden=3072, n_matrices=2),
+        Probe("three matrices", heads, d_model=64, n_heads=4, n_kv_heads=4, d_hidden=96),
+        Probe("grouped heads", heads, d_model=64, n_heads=8, n_kv_heads=2, d_hidden=96, n_matrices=2),
+        Probe("one head of keys for all", heads, d_model=48, n_heads=6, n_kv_heads=1, d_hidden=80),
+        Probe("Llama 3 with 8 billion weights", heads, d_model=4096, n_heads=32, n_kv_heads=8, d_hidden=14336),
+        Probe("an MLP as wide as the model", heads, d_model=40, n_heads=4, n_kv_heads=4, d_hidden=40, n_matrices=4),
+        Probe("one head", heads, d_model=16, n_heads=1, n_kv_heads=1, d_hidden=40),
     ],
     laws=[Law("the layer of the chapter crosses at 6 · d_model", of_the_chapter)],
     hints=[
@@ -262,6 +298,13 @@ build = Exercise(
              BESIDE)  # fmt: skip
 def keys_not_grouped(d_model, n_heads, n_kv_heads, d_hidden, n_matrices=3):
     return 2 * d_model + n_matrices * d_hidden / 2
+
+@build.wrong(
+    "`n_kv_heads` is not divided by n_heads. A head is d_model / n_heads wide, so W_K and W_V have that many columns "
+    "for each of the n_kv_heads.", BESIDE
+)
+def share_not_divided(d_model, n_heads, n_kv_heads, d_hidden, n_matrices=3):
+    return (1 + n_kv_heads) * d_model + n_matrices * d_hidden / 2
 
 @build.wrong("All four projections have become narrower. W_Q and W_O still have all the heads.", BESIDE)
 def all_four_grouped(d_model, n_heads, n_kv_heads, d_hidden, n_matrices=3):
@@ -356,6 +399,18 @@ def floor_of_the_share(d_model, n_heads, n_kv_heads, d_hidden, n_matrices=3):
 @build.wrong("The projections have d_model weights, not d_model²? A matrix has rows *times* columns.", BESIDE)
 def projections_are_no_matrices(d_model, n_heads, n_kv_heads, d_hidden, n_matrices=3):
     return (1 + n_kv_heads / n_heads) + n_matrices * d_hidden / 2
+
+build.slip("queries_and_output_forgotten", {"(1 + n_kv_heads": "(n_kv_heads"},
+           "W_K and W_V are counted. W_Q and W_O are projections, too, and stay as wide as they were.", BESIDE)
+build.slip("rows_of_the_keys_forgotten", {"d_model * (1 + n_kv_heads / n_heads)": "d_model + n_kv_heads / n_heads"},
+           "W_K and W_V are too small, or a bracket is missing: they have d_model rows, and n_kv_heads · d_k columns.",
+           BESIDE)
+build.slip("projections_counted_twice", {"d_model * (1": "2 * d_model * (1"},
+           "The projections are counted twice. A weight costs 2 FLOPs a token, and attention 4 · n · d_model.", BESIDE)
+build.slip("mlp_counted_twice", {"d_hidden / 2": "d_hidden"},
+           "The MLP is counted twice. A weight costs 2 FLOPs a token, and attention 4 · n · d_model.", BESIDE)
+build.slip("mlp_subtracted", {"+ n_matrices": "- n_matrices"},
+           "The MLP is subtracted. Projections *and* MLP stand beside attention: add them.", BESIDE)
 
 misplaced(build, {
     "d_model": "it is the projections' d_model² weights that are divided by attention's 4 · d_model",

@@ -62,7 +62,6 @@ one_line = Exercise(
             Probe("", halves, rows=4, first=5, second=3)),
         Law("either half may come first", either_first, Probe("", halves, rows=4, first=2, second=3)),
     ],
-    silent=True,
     hints=[
         "`l1` is a sum of exp(score − m1). What must be subtracted instead, for the two sums to be in the same unit?",
         "exp(score − m) = exp(score − m1) · something, and that something is the same for all the scores of that half: "
@@ -91,6 +90,29 @@ one_line.slip("factors_exchanged", {
 one_line.slip("true_sums", {" - m)": ")"},
               "The true sums, without any maximum: right on paper, but exp(1000) overflows. And the sum that is asked "
               "for is relative to the maximum you return.", ROW)
+
+@one_line.wrong(
+    "Both sums are corrected, the larger one too. One of the two halves has the common maximum already: its sum stays "
+    "as it is.", TWO
+)
+def both_corrected(m1, l1, m2, l2):
+    return np.maximum(m1, m2), (l1 + l2) * np.exp(-np.abs(m1 - m2))
+
+@one_line.wrong(
+    "The maximum is right, but the sum is relative to the *second* half's maximum, even where that is the smaller "
+    "one.", ROW
+)
+def sum_relative_to_the_second(m1, l1, m2, l2):
+    with np.errstate(all="ignore"):
+        return np.maximum(m1, m2), l1 * np.exp(m1 - m2) + l2
+
+@one_line.wrong(
+    "The maximum is right, but the sum is relative to the *first* half's maximum, even where that is the smaller one.",
+    ROW
+)
+def sum_relative_to_the_first(m1, l1, m2, l2):
+    with np.errstate(all="ignore"):
+        return np.maximum(m1, m2), l1 + l2 * np.exp(m2 - m1)
 
 @one_line.wrong(
     "Everything is relative to the *second* half's maximum, even where the first one's is larger. Then factors above "
@@ -169,6 +191,11 @@ def with_torch(m1, l1, m2, l2):
     return m, torch.exp(m1 - m) * l1 + torch.exp(m2 - m) * l2
 
 @one_line.right
+def by_the_logarithms(m1, l1, m2, l2):  # NumPy warns of the logarithm of 0
+    m = np.maximum(m1, m2)
+    return m, np.exp(np.logaddexp(m1 + np.log(l1), m2 + np.log(l2)) - m)
+
+@one_line.right
 def row_by_row(m1, l1, m2, l2):
     rows = []
     for a, sum_a, b, sum_b in zip(m1, l1, m2, l2):
@@ -203,7 +230,7 @@ def last_block_forgotten():
 
 @predict.wrong("tiles: a tile at the edge may be smaller, but it is a tile: round up, and then multiply.", TILES)
 def not_rounded_up():
-    yield from predict.but("tiles", (1000 / 128) ** 2, 62, 61)
+    yield from predict.but("tiles", (1000 / 128) ** 2, 62, *(round((1000 / 128) ** 2, digits) for digits in range(5)))
 
 @predict.wrong("tiles: those are the blocks of queries. Each meets all the blocks of keys.", TILES)
 def blocks_for_tiles():
@@ -262,13 +289,17 @@ def one_maximum_alone():
 def without_the_exponential():
     yield from predict.but("kept", -3, 1 / 3, 2 - 5 + 1)
 
+@predict.wrong("kept: that is the share that is *lost*. The sum is multiplied by what is left of it.", TWO)
+def what_is_lost():
+    yield from predict.but("kept", 1 - math.exp(-3), 0.95, 0.9502)
+
 @predict.wrong("kept: all of it is kept only as long as no larger score turns up.", TWO)
 def all_or_nothing():
     yield from predict.but("kept", 1, 0)
 
 @predict.wrong("kept: round less: `np.exp(…)` is welcome, it need not be a decimal.", TWO)
 def rounded():
-    yield from predict.but("kept", 0.05, 0.0498, 0.049, 0.0497)
+    yield from predict.but("kept", 0.05, 0.0498, 0.049, 0.0497, 0.04979, 0.049787)
 
 @predict.right
 def counted_from_the_plan():

@@ -9,7 +9,7 @@ import torch
 from attnbook import functional
 from attnbook.exercises import Exercise, Law, Probe, close
 
-ALONG, SHAPES = "The output comes along", "1 · Many plates at once"
+ROW, ALONG, SHAPES = "A row, one number at a time", "The output comes along", "1 · Many plates at once"
 FORGETS, AVERAGE, NOTHING = "The output forgets the correction", "The average of two softmaxes", "Nothing minus nothing"
 
 
@@ -45,8 +45,8 @@ def vectors(rng, n_q, n_kv, d_k, d_v, block, size=1.0):
 
 def far_below(rng, n_q, n_kv, d_k, block):
     """Scores so far below 0 that the exponential of each of them is 0."""
-    q = np.full((n_q, d_k), 30.0) + rng.standard_normal((n_q, d_k))
-    k = -np.full((n_kv, d_k), 30.0) + 0.05 * rng.standard_normal((n_kv, d_k))
+    q = np.full((n_q, d_k), 60.0) + rng.standard_normal((n_q, d_k))
+    k = -np.full((n_kv, d_k), 60.0) + 0.05 * rng.standard_normal((n_kv, d_k))
     return q, k, rng.standard_normal((n_kv, 3)), block
 
 def falling(rng, n_q, n_kv, d_k, block):
@@ -72,7 +72,7 @@ repair = Exercise(
         Probe("one block takes all", vectors, n_q=4, n_kv=5, d_k=3, d_v=2, block=8),
         Probe("one key at a time", vectors, n_q=2, n_kv=5, d_k=3, d_v=4, block=1),
         Probe("scores far below 0", far_below, n_q=2, n_kv=5, d_k=2, block=2),
-        Probe("large scores", vectors, n_q=3, n_kv=6, d_k=2, d_v=4, block=2, size=60.0),
+        Probe("large scores", vectors, n_q=3, n_kv=6, d_k=2, d_v=4, block=2, size=2000.0),
         Probe("all sizes alike", vectors, n_q=4, n_kv=4, d_k=4, d_v=4, block=2),
         Probe("one query", vectors, n_q=1, n_kv=4, d_k=2, d_v=3, block=2),
     ],
@@ -96,12 +96,21 @@ repair = Exercise(
 def as_it_was_found(q, k, v, block):
     return broken_repaired(q, k, v, block)
 
-repair.slip("still_starts_at_zero", {"np.full(len(q), -np.inf)": "np.zeros(len(q))"},
-            "The output is corrected now. One mistake is left: try scores that are all far below 0. Is 0 the largest "
-            "of *no* scores?", FORGETS)
+repair.slip("starts_too_high", {"np.full(len(q), -np.inf)": "np.zeros(len(q))"},
+            "The output is corrected now. One mistake is left, the number that `m` begins with: it should be the "
+            "largest of *no* scores, below any score that may come. Try scores that are all far below yours.", FORGETS)
 repair.slip("output_not_corrected", {"o * kept[:, None]": "o"},
             "The start is right now. One mistake is left: sum and output are both relative to the maximum, and only "
             "one of them is corrected when it moves.", FORGETS)
+repair.slip("start_lower_and_not_corrected", {"-np.inf": "-100.0", "o * kept[:, None]": "o"},
+            "Two mistakes are left. `m` begins lower now, but scores may be lower still: it should be the largest of "
+            "*no* scores. And the output is not corrected when the maximum moves.", FORGETS)
+repair.slip("no_maximum_at_all", {"scores - new[:, None]": "scores", "np.exp(m - new)": "np.ones(len(q))"},
+            "No maximum is subtracted before the exponential. Right on paper, but scores far above 0 overflow, and of "
+            "scores far below 0 nothing is left: 0 / 0.", ROW)
+repair.slip("maximum_of_the_block", {"np.maximum(m, scores.max(axis=1))": "scores.max(axis=1)"},
+            "`new` is the maximum of the block alone. Where a block's scores are smaller than those before, the factor "
+            "is above 1, and overflows if they are much smaller: it is the largest of *all* so far.", ALONG)
 repair.slip("neither_corrected", {"l * kept": "l", "o * kept[:, None]": "o"},
             "Now neither the sum nor the output is corrected. The sum was right: both need the factor.", FORGETS)
 repair.slip("sum_not_corrected", {"l * kept": "l"},
@@ -109,9 +118,10 @@ repair.slip("sum_not_corrected", {"l * kept": "l"},
 repair.slip("factor_along_the_components", {"kept[:, None]": "kept"},
             "The factor of each query runs along the wrong axis of `o`: o has a row for each query and a column for "
             "each component. With other sizes than alike NumPy cannot even multiply them.", FORGETS)
-repair.slip("factor_upside_down", {"o * kept": "o / kept"},
-            "The factor divides where it should multiply, or its exponent has the wrong sign: the old part must "
-            "*shrink* when a larger score turns up.", ALONG)
+repair.slip("no_number_from_the_start", {"o * kept": "o / kept"},
+            "It is NaN from the first block on. Two slips do that. `m` may begin with +∞: it should be the largest of "
+            "*no* scores, below all of them, and ∞ − ∞ is no number. Or a factor divides, or its exponent has the "
+            "wrong sign: the old part must *shrink* when a larger score turns up.", ALONG)
 repair.slip("new_part_corrected_too", {
     "o * kept[:, None] + p @ v[start : start + block]": "(o + p @ v[start : start + block]) * kept[:, None]",
 }, "The factor is applied to the new part too. What the block adds is already relative to the new maximum: correct "

@@ -100,8 +100,22 @@ build.slip("share_of_the_tile", {"share[:, None]": "(weights * (d_out @ v.T)).su
            "dq and dk: instead of `share` you subtract the row's sum of weight · d_weight *within the tile*. The other "
            "tiles belong to the row too: that is why `share` comes from outside.", BACK)
 build.slip("softmax_of_the_tile", {"np.exp(": "functional.softmax(", " - lse[:, None]": ""},
-           "The weights of your tile add up to 1 in each row, as if there were no other tiles. `lse` is that of the "
-           "whole row: use it.", BACK)
+           "The weights of your tile add up to 1 in each row, as if there were no other tiles. A tile is only a part "
+           "of the row: use `lse`, which is that of the whole row.", BACK)
+build.slip("softmax_without_a_mask", {"np.exp(np.where(may, q @ k.T * scale - lse[:, None], -np.inf))":
+                                      "functional.softmax(q @ k.T * scale)"},
+           "Two things: the mask is not used, and the weights of your tile add up to 1 in each row. A tile is only a "
+           "part of the row: use `lse`, which is that of the whole row.", BACK)
+build.slip("all_of_the_tile_alone", {
+    "np.exp(": "functional.softmax(", " - lse[:, None]": "",
+    "share[:, None]": "(weights * (d_out @ v.T)).sum(axis=1, keepdims=True)",
+}, "Weights and `share` are made anew, from this tile alone. A tile is only a part of the row: `lse` and `share` are "
+   "those of the whole row, so use them.", BACK)
+build.slip("relative_to_the_tile", {
+    "np.exp(np.where(may, q @ k.T * scale - lse[:, None], -np.inf))":
+        "np.exp((s := np.where(may, q @ k.T * scale, -np.inf)) - s.max(axis=1, keepdims=True))",
+}, "You subtract the largest score of the tile and do not divide. `lse` does both at once, for the whole row: the "
+   "weight is exp(score − lse).", BACK)
 build.slip("bare_exponentials", {" - lse[:, None]": ""},
            "`lse` is not used: bare exponentials are no weights, and with large scores they overflow.", BACK)
 build.slip("divided_by_the_logarithm", {" - lse[:, None], -np.inf))": ", -np.inf)) / lse[:, None]"},
@@ -111,7 +125,7 @@ build.slip("logarithms_for_weights", {
         "np.where(may, q @ k.T * scale - lse[:, None], 0)",
 }, "You take the scores' difference from lse for the weights: the exponential is missing.", BACK)
 build.slip("scale_missing_on_the_way_back", {"k * scale": "k", "q * scale": "q"},
-           "dv is right, dq and dk are √d times too large: the scale belongs on the way back as well.", BACK)
+           "dq and dk are √d times too large: the scale belongs on the way back as well.", BACK)
 build.slip("scale_twice", {"k * scale": "k * scale**2", "q * scale": "q * scale**2"},
            "dq and dk have the scale twice. The score has it once, so its gradient has it once.", BACK)
 build.slip("scale_missing_on_the_way_there", {"k.T * scale": "k.T"},

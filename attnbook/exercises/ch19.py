@@ -57,6 +57,20 @@ one_line.slip("brackets_forgotten", {
     "((back < stride) | (back % stride == 0))": "(back < stride) | (back % stride == 0)",
 }, "Far ahead nothing is seen, but every `stride`-th *later* token is: the condition “not ahead” reaches only one of "
    "the two. Without brackets, `&` is done before `|`.", TRAPS)
+WHOLE = "(back >= 0) & ((back < stride) | (back % stride == 0))"
+
+one_line.slip("no_brackets", {WHOLE: "back >= 0 & back < stride | back % stride == 0"},
+              "Brackets are missing. `&` and `|` are done before `>=`, `<` and `==`: put each comparison in brackets "
+              "of its own.", BUILD)
+one_line.slip("first_comparison_without_brackets", {WHOLE: "back >= 0 & (back < stride) | (back % stride == 0)"},
+              "A bracket is missing: `&` and `|` are done before `>=`, so `back` is compared with all that stands "
+              "behind it. Put each comparison in brackets of its own.", BUILD)
+one_line.slip("last_comparison_without_brackets", {"(back % stride == 0)": "back % stride == 0"},
+              "A bracket is missing: `|` is done before `==`, so the two are joined first and then compared with 0. "
+              "Put each comparison in brackets of its own.", BUILD)
+one_line.slip("second_comparison_without_brackets", {"(back < stride) | (back": "back < stride | (back"},
+              "A bracket is missing: `|` is done before `<`, so the distance is compared with `stride | …`. Put each "
+              "comparison in brackets of its own.", BUILD)
 one_line.slip("near_ones_ahead", {
     "(back >= 0) & ((back < stride) | (back % stride == 0))":
         "(np.abs(back) < stride) | (back >= 0) & (back % stride == 0)",
@@ -106,7 +120,8 @@ one_line.slip("window_and_the_own_place", {"< stride": "<= stride", "back % stri
               "`back // stride == 0` asks whether the distance is below a stride, which is the window again. The rest "
               "of the division is `%`; or was the comparison the wrong way round?", BUILD)
 
-@one_line.wrong("It is the whole causal mask: what lies between the strides and far back should be False.", INTUITION)
+@one_line.wrong("It is the whole causal mask: what lies between the strides and far back should be False. (Without "
+                "brackets `back >= 0 & …` is `back >= (0 & …)`, and the rest is lost.)", INTUITION)
 def all_of_the_past(n, stride):
     return masks.causal(n)
 
@@ -176,6 +191,11 @@ def two_blocks_a_row():
 def three_blocks_in_every_row():
     yield from predict.but("kept", 48)
 
+@predict.wrong("Kept blocks: three in most rows, but not in the first *two*. How many blocks are there for each "
+               "of these to look into?", PLAY)  # fmt: skip
+def first_rows_miscounted():
+    yield from predict.but("kept", 46, 47, 44)
+
 @predict.wrong("Kept blocks: that is the causal triangle of blocks, without the window.", PLAY)
 def the_whole_triangle():
     yield from predict.but("kept", 136, 256)
@@ -190,6 +210,13 @@ def both_sides_counted():
 )
 def eight_layers():
     yield from predict.but("layers", 8)
+
+@predict.wrong("“layers” or “causal”: layers are whole. What is left of the way takes one more of them: round up.",
+               INTUITION)  # fmt: skip
+def a_part_of_a_layer():
+    for name, way in (("layers", 1023), ("causal", 523)):
+        for layers in (way / 127, way / 128):
+            yield from predict.but(name, layers, int(100 * layers) / 100, *(round(layers, n) for n in (1, 2, 3)))
 
 @predict.wrong("Layers: the way doubles only if each layer looks twice as far. Here each adds the same 127.", INTUITION)
 def doubling():

@@ -88,6 +88,11 @@ kinds.slip("wrong_axes", {"(1, 3)": "(0, 2)"},
            "second and the fourth.", BUILD)
 kinds.slip("last_two_axes", {"(1, 3)": "(2, 3)"},
            "These are the axes 2 and 3 of (rows, block, cols, block): a whole row of keys, not a block.", BUILD)
+kinds.slip("runs_for_tiles", {"n_q // block, block, n_kv // block, block": "n_q // block, n_kv // block, block, block",
+                              "(1, 3)": "(2, 3)"},
+           "Your blocks are runs of cells, one row after another, and no tiles: `reshape` to (rows, cols, block, "
+           "block) leaves the cells in their order. Cut each axis in two where it stands: (rows, block, cols, block).",
+           BUILD)
 kinds.slip("cells_counted", {"tiles.any(axis=(1, 3)).astype(int) + tiles.all(axis=(1, 3))": "tiles.sum(axis=(1, 3))"},
            "You *count* the cells that are True. Asked for is the kind of block: 0, 1 or 2.", BUILD)
 
@@ -234,8 +239,8 @@ def residual_forgotten(mask, n_layers):
     return heard
 
 @reach.wrong(
-    "The number of paths still overflows: with 16 tokens and 64 layers there are 16⁶³ of them between any two, and an "
-    "integer of 64 bits wraps round to 0. Ask after each layer whether there is a path.", TRAPS
+    "The number of paths still overflows: 4 tokens that see all have 4³² = 2⁶⁴ paths between any two in 33 layers, and "
+    "an integer of 64 bits wraps round to 0 or below. Ask after each layer whether there is a path.", TRAPS
 )
 def still_counting(mask, n_layers):
     return np.linalg.matrix_power((mask | np.eye(len(mask), dtype=bool)).astype(int), n_layers) > 0

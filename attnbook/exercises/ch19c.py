@@ -6,6 +6,7 @@ import torch
 from attnbook import functional
 from attnbook.efficient import sparse
 from attnbook.exercises import Exercise, Law, Probe, close
+from attnbook.exercises.ch20 import no_table
 
 INTUITION, BUILD, TRAPS = "Intuition", "Build it", "Traps"
 
@@ -26,28 +27,29 @@ def grown(layout, block, n_q, n_kv):
 def masked_dense(q, k, v, layout, block):
     return functional.attention(q, k, v, mask=grown(layout, block, len(q), len(k)))
 
-def blocks_of(rng, n_q, n_kv, d_k, d_v, block, share=0.5, empty=False, size=1.0, lost=False):
+def blocks_of(rng, n_q, n_kv, d_k, d_v, block, share=0.5, empty=None, size=1.0, lost=False):
     rows, cols = -(-n_q // block), -(-n_kv // block)
     layout = rng.random((rows, cols)) < share
     layout[np.arange(rows), np.arange(rows) % cols] = True
-    if empty:
-        layout[0] = False
+    if empty is not None:
+        layout[empty] = False
     q, k, v = (rng.standard_normal(shape) for shape in ((n_q, d_k), (n_kv, d_k), (n_kv, d_v)))
     if lost:
         layout[:, 1], k[block : 2 * block], v[block : 2 * block] = False, np.nan, np.nan
     return size * q, k, v, layout, block
 
 def skipped_blocks_are_not_read(f, q, k, v, layout, block):
-    """Keys and values that a row of blocks skips may be anything, even NaN: its output is the same."""
+    """Keys and values that a row of blocks skips may be anything, huge or no number: its output is the same."""
     whole = f(q, k, v, layout, block)
     for row, kept in enumerate(layout):
         skipped = ~np.repeat(kept, block)[: len(k)]
-        lost = [np.where(skipped[:, None], np.nan, x) for x in (k, v)]
         alone = np.zeros_like(layout)
         alone[row] = kept
         mine = slice(row * block, (row + 1) * block)
-        if not close(f(q, *lost, alone, block)[mine], whole[mine]):
-            return False
+        for anything in (np.nan, 1e200):
+            lost = [np.where(skipped[:, None], anything, x) for x in (k, v)]
+            if not close(f(q, *lost, alone, block)[mine], whole[mine]):
+                return False
     return True
 
 build = Exercise(
@@ -60,7 +62,8 @@ build = Exercise(
         Probe("six tokens, blocks of two", blocks_of, n_q=6, n_kv=6, d_k=4, d_v=4, block=2),
         Probe("all sizes differ", blocks_of, n_q=6, n_kv=9, d_k=4, d_v=5, block=3),
         Probe("lengths that are no multiple of the block", blocks_of, n_q=7, n_kv=5, d_k=3, d_v=2, block=3),
-        Probe("nothing kept for the first block", blocks_of, n_q=6, n_kv=6, d_k=4, d_v=3, block=2, empty=True),
+        Probe("nothing kept for the first block", blocks_of, n_q=6, n_kv=6, d_k=5, d_v=3, block=2, empty=0),
+        Probe("nothing kept for a shorter last block", blocks_of, n_q=7, n_kv=8, d_k=5, d_v=4, block=3, empty=-1),
         Probe("large scores", blocks_of, n_q=4, n_kv=6, d_k=4, d_v=3, block=2, size=600.0),
         Probe("everything kept", blocks_of, n_q=4, n_kv=4, d_k=2, d_v=2, block=2, share=1.0),
         Probe("a block of keys that nobody keeps is NaN", blocks_of, n_q=4, n_kv=6, d_k=3, d_v=3, block=2, lost=True),
@@ -68,7 +71,11 @@ build = Exercise(
         Probe("one query, one key", blocks_of, n_q=1, n_kv=1, d_k=3, d_v=2, block=1),
         Probe("as many tokens as components", blocks_of, n_q=4, n_kv=4, d_k=4, d_v=4, block=2, share=0.3),
     ],
-    laws=[Law("what is skipped is not read: it may be NaN", skipped_blocks_are_not_read)],
+    laws=[
+        Law("what is skipped is not read: it may be NaN, or huge", skipped_blocks_are_not_read),
+        Law("what is skipped is not computed: 1500 tokens in blocks of 50 must do without a table of 1500 × 1500",
+            no_table, Probe("a long text", lambda rng: blocks_of(rng, 1500, 1500, 4, 4, block=50, share=0.1))),
+    ],
     large=Probe("", blocks_of, n_q=256, n_kv=256, d_k=32, d_v=32, block=32, share=0.3),
     product="One product for each row of blocks, with all of its kept keys together, is enough.",
     hints=[
@@ -147,6 +154,29 @@ def empty_row_sees_all(q, k, v, layout, block):
 def empty_row_is_nan(q, k, v, layout, block):
     nothing = np.repeat(~layout.any(axis=1), block)[: len(q), None]
     return np.where(nothing, np.nan, block_sparse(q, k, v, layout, block))
+
+@build.wrong(
+    "A block of queries that keeps nothing is left out, and the rows below it move up. Its queries get an answer like "
+    "all the others: zeros.", TRAPS
+)
+def empty_rows_left_out(q, k, v, layout, block):
+    return block_sparse(q, k, v, layout, block)[np.repeat(layout.any(axis=1), block)[: len(q)]]
+
+@build.wrong(
+    "A block that keeps nothing always gets `block` rows of zeros. The last block may be shorter: it has as many rows "
+    "as there are queries left.", TRAPS
+)
+def empty_rows_too_many(q, k, v, layout, block):
+    more = 0 if layout[-1].any() else len(layout) * block - len(q)
+    return np.pad(block_sparse(q, k, v, layout, block), ((0, more), (0, 0)))
+
+@build.wrong(
+    "The keys are filled up to whole blocks with zeros, and those take part: a score of 0 is no weight of 0, since "
+    "e⁰ = 1. Cut them off before the softmax.", TRAPS
+)
+def padding_takes_part(q, k, v, layout, block):
+    more = ((0, layout.shape[1] * block - len(k)), (0, 0))
+    return block_sparse(q, np.pad(k, more), np.pad(v, more), layout, block)
 
 build.slip("not_normalised", {
     ATTENTION: f"np.exp((s := {SCORES}) - s.max(axis=-1, keepdims=True, initial=-np.inf)) @ v[keys]",

@@ -5,6 +5,7 @@ import tracemalloc
 import numpy as np
 import torch
 
+from attnbook import functional
 from attnbook.exercises import Exercise, Law, Probe, close
 
 BRACKETS, FEATURES, MEMORY = "Move the brackets", "A feature map", "A memory, token by token"
@@ -12,7 +13,10 @@ FORGETTING, CORRECTING = "Forgetting", "Correcting"
 
 
 def no_table(f, *args):
-    """Whether `f` gets by without n × n numbers; the probe's table would have 2 million of them, of 8 bytes."""
+    """Whether `f` gets by without n × n numbers; the probe's table would have 2 million of them, of 8 bytes.
+
+    Let the probe have no sizes: made smaller it would prove nothing.
+    """
     tracemalloc.start()
     f(*args)
     peak = tracemalloc.get_traced_memory()[1]
@@ -52,7 +56,7 @@ one_line = Exercise(
         Law("where all values are alike, that value comes out",
             lambda f, q, k, v: close(f(q, k, np.ones_like(v)), np.ones((len(q), v.shape[1])))),
         Law("it needs no table of n × n weights: 1500 tokens must do with a few numbers each", no_table,
-            Probe("", features, n_q=1500, n_kv=1500, d_feature=4, d_v=4)),
+            Probe("a long text", lambda rng: features(rng, 1500, 1500, 4, 4))),
     ],
     hints=[
         "(φ(Q) φ(K)ᵀ) V = φ(Q) (φ(K)ᵀ V). What is in the second bracket does not depend on the query.",
@@ -83,6 +87,43 @@ def softmax_after_all(phi_q, phi_k, v):
     scores = phi_q @ phi_k.T
     weights = np.exp(scores - scores.max(axis=1, keepdims=True))
     return weights / weights.sum(axis=1, keepdims=True) @ v
+
+ALONE = "It is their *product* that has to sum to 1 over the keys: divide a query's weights by φ(q) · Σ φ(k)."
+
+@one_line.wrong(f"Queries and keys are normalised each on their own, to a sum of 1. {ALONE}", FEATURES)
+def each_with_a_sum_of_one(phi_q, phi_k, v):
+    phi_q, phi_k = (x / x.sum(axis=1, keepdims=True) for x in (phi_q, phi_k))
+    return phi_q @ (phi_k.T @ v)
+
+@one_line.wrong(f"Queries are normalised on their own, and keys over the tokens. {ALONE}", FEATURES)
+def keys_with_a_sum_of_one_over_tokens(phi_q, phi_k, v):
+    return phi_q / phi_q.sum(axis=1, keepdims=True) @ (phi_k / phi_k.sum(axis=0)).T @ v
+
+@one_line.wrong(f"Queries and keys are normalised each on their own, to length 1. {ALONE}", FEATURES)
+def each_of_length_one(phi_q, phi_k, v):
+    phi_q, phi_k = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (phi_q, phi_k))
+    return phi_q @ (phi_k.T @ v)
+
+@one_line.wrong(f"Queries and keys go through a softmax each on their own. The features are positive already. {ALONE}",
+                FEATURES)  # fmt: skip
+def softmax_of_each(phi_q, phi_k, v):
+    return functional.softmax(phi_q) @ (functional.softmax(phi_k, axis=0).T @ v)
+
+@one_line.wrong("The result is divided by its own sum over the channels of the *value*. It is the weights that have to "
+                "sum to 1: φ(q) · Σ φ(k) is their sum.", FEATURES)  # fmt: skip
+def divided_by_its_own_sum(phi_q, phi_k, v):
+    out = phi_q @ (phi_k.T @ v)
+    return out / out.sum(axis=1, keepdims=True)
+
+AGAIN = "The feature map is applied once more. What comes in are features already: use them as they stand."
+
+@one_line.wrong(AGAIN, FEATURES)
+def features_of_features(phi_q, phi_k, v):
+    return attend(phi_q + 1, phi_k + 1, v)  # elu(x) + 1, of positive numbers
+
+@one_line.wrong(f"{AGAIN} (It is an exponential with you.)", FEATURES)
+def exponentials_of_features(phi_q, phi_k, v):
+    return attend(np.exp(phi_q), np.exp(phi_k), v)
 
 one_line.slip("multiplied", {"state / ": "state * "},
               "You multiply by the sum of the weights, where you should divide.", FEATURES)
@@ -191,6 +232,14 @@ def vectors_for_a_matrix():
 @predict.wrong("State: it does not depend on how many tokens were written.", MEMORY)
 def state_of_n():
     yield from predict.but("state", 1000 * 64, 1000 * 128, 1000 * 4160)
+
+@predict.wrong("State: that is how many *bytes* it has. Asked for is how many numbers it keeps.", MEMORY)
+def bytes_for_numbers():
+    yield from predict.but("state", 2 * 4160, 4 * 4160, 2 * 4096, 4 * 4096)
+
+@predict.wrong("Tokens: there is no half token. From which *whole* number on has the cache more: round up.", MEMORY)
+def half_a_token():
+    yield from predict.but("tokens", 32.5)
 
 @predict.wrong("Tokens: at 32 the cache has 4096 numbers, and the state's 4160 are still more.", MEMORY)
 def one_token_short():

@@ -79,6 +79,20 @@ def ratio_of_products(decay):
 def own_decay_counted(decay):
     return by_definition(decay) * decay
 
+@decayed.wrong(
+    "The token's own decay is counted too. The diagonal is right with you; further down the decays j+1 … i are left of "
+    "token j, and that of j itself is not among them.", FORGETTING
+)
+def own_decay_counted_below(decay):
+    return np.where(np.eye(len(decay), dtype=bool), 1.0, by_definition(decay) * decay)
+
+@decayed.wrong(
+    "The decays are counted one place too early: j … i − 1. A decay fades what was there *before* its token is "
+    "written, so of token j at i those of j+1 … i are left.", FORGETTING
+)
+def one_place_too_early(decay):
+    return by_definition(decay) * decay / decay[:, None]
+
 @decayed.wrong("The last decay is missing, that of the present token i: it fades all that came before.", FORGETTING)
 def last_decay_missing(decay):
     return np.where(np.eye(len(decay), dtype=bool), 1.0, by_definition(decay) / decay[:, None])
@@ -215,6 +229,17 @@ delta.slip("still_fades", {
     "state + beta[t] * np.outer(k[t], v[t] - k[t] @ state)": "(1 - beta[t]) * state + beta[t] * np.outer(k[t], v[t])",
 }, "The order is repaired, but all of the state still fades, whatever the key. Write under a key at right angles to "
    "all others: they should stay as they are.", CORRECTING)
+TWICE = {"state + beta": "(1 - beta[t]) * state + beta"}
+
+delta.slip("taken_away_twice", TWICE,
+           "The old value is taken away twice: v − kᵀS takes it away already, and besides the *whole* state fades by "
+           "1 − β, whatever the key.", CORRECTING)
+delta.slip("taken_away_twice_under_the_key", {"v[t] - k[t] @ state": "v[t] - 2 * (k[t] @ state)"},
+           "The old value is taken away twice under the key: v − kᵀS takes it away already.", CORRECTING)
+delta.slip("taken_away_twice_and_read_early", READ_EARLY | {
+    "state, state + beta": "state, (1 - beta[t]) * state + beta",
+}, "out is still read *before* the write. And the old value is taken away twice: v − kᵀS does it already, and besides "
+   "the whole state fades by 1 − β.", CORRECTING)
 delta.slip("only_added", {" - k[t] @ state": ""},
            "Nothing is taken away in your version: it is the plain sum, with a weight. An old value under the same key "
            "stays, and is added to.", CORRECTING)
@@ -284,6 +309,10 @@ delta.slip("divided_by_the_strength", {"beta[t] * ": "beta[t] / "},
            "You divide by β: the weaker the write should be, the more you write.", CORRECTING)
 delta.slip("strength_alone", {" * np.outer(k[t], v[t] - k[t] @ state)": ""},
            "β alone is added to the whole state: where is the pair?", CORRECTING)
+
+@delta.wrong("Only zeros come back: is anything written into the state, and then read?", MEMORY)
+def all_zeros(q, k, v, beta):
+    return np.zeros_like(v)
 
 @delta.right
 def erase_and_write(q, k, v, beta):

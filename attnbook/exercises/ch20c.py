@@ -44,7 +44,7 @@ build = Exercise(
         Law("the chunk's length changes nothing",
             lambda f, q, k, v, chunk: close(f(q, k, v, chunk), f(q, k, v, chunk + 2))),
         Law("it needs no table of n × n weights: 1500 tokens in chunks of 50 must do with less", no_table,
-            Probe("", sequences, n=1500, d_k=4, d_v=4, chunk=50)),
+            Probe("a long text", lambda rng: sequences(rng, 1500, 4, 4, chunk=50))),
     ],
     hints=[
         "Go chunk by chunk: `for i in range(0, len(v), chunk)`, with `q[i:i + chunk]` and so on; a slice may reach "

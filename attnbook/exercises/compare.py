@@ -2,6 +2,7 @@
 
 import math
 import sys
+from fractions import Fraction
 
 import numpy as np
 
@@ -25,6 +26,8 @@ def _plain(value):
             return (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
         except (RuntimeError, TypeError, NotImplementedError):  # sparse, quantised, without numbers, …
             return value
+    if isinstance(value, Fraction):
+        return np.asarray(float(value))
     if isinstance(value, (bool, int, float, np.generic)):
         return np.asarray(value)
     return value
@@ -127,7 +130,8 @@ def complaint(got, want, raw, sizes: dict, name: str = "The result") -> tuple[st
     if isinstance(want, (tuple, dict)):
         parts = fields(want)
         if type(got) is not type(want):
-            return "type", f"{name} is {a(raw)}; expected {a(want)} of {len(parts)}."
+            which = f"with the keys {', '.join(map(repr, parts))}" if isinstance(want, dict) else f"of {len(parts)}"
+            return "type", f"{name} is {a(raw)}; expected {a(want)} {which}."
         if fields(got).keys() != parts.keys():
             return "type", f"{name} has the parts {list(fields(got))}; expected {list(parts)}."
         for key, part in parts.items():

@@ -108,7 +108,8 @@ def _find_fault(exercise, function, answer, trials, bad, seconds, brief) -> None
     elif infinite:
         answer.kind = "nan"
         kind = "NaN" if any(np.isnan(p).any() for p in fields(infinite[0].got).values() if is_array(p)) else "infinity"
-        answer.say(f"There is {kind} in the result on this input: {infinite[0]}.")
+        where = f" on this input: {infinite[0]}" if infinite[0].args else ""
+        answer.say(f"There is {kind} in the result{where}.")
     elif changed:
         answer.kind = "changed"
         names = " and ".join(f"`{exercise.parameters[i]}`" for i in changed[0].outcome.changed)

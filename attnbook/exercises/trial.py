@@ -52,6 +52,8 @@ class Trial:
 
     def __str__(self):
         sizes = ", ".join(f"{name} = {size}" for name, size in self.sizes.items())
+        if not self.probe.label:
+            return sizes
         if self.sizes != self.probe.sizes:
             return f"{sizes} (made smaller from “{self.probe.label}”)"
         return f"{self.probe.label} ({sizes})" if sizes else self.probe.label
